@@ -100,6 +100,8 @@ def serve(
             "--new: a server begins only an index in a directory",
             hint=["begin it: ", Command("index build", "./photos")],
         )
+    if keep is not None and keep.exists() and not keep.is_dir():
+        raise UsageError(f"--keep {keep} is a file", hint="name a folder for the photos that are added")
     limits = Limits(max_request_mb << 20, max_pixels, max_images, max(max_queue, max_images))
     with open_socket(host, port) as listening:
         key = _key(api_key_file)

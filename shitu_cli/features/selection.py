@@ -74,6 +74,8 @@ def load_engine(path: Path, config: Config | None = None, request: Request = Req
         if not files:
             inside = next((path / name for name in KNOWN_NAMES if (path / f"{name}.pdparams").is_file()), None)
             hint: Message = EXPORT_AGAIN if inside is None else f"it holds checkpoints: name one, such as {inside}"
+            if (path / "vector.index").is_file():
+                hint = f"it is an index, not a model: name it with --index {path}"
             raise DataError(f"{path} holds no inference.pdmodel, .json or .onnx", hint=hint)
         if (files[0].parent / MANIFEST).is_file():
             return _exported(files, request)

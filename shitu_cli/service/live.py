@@ -143,7 +143,8 @@ class Live:
 
 def fits(view: View, extractor: Extractor) -> bool:
     """Return whether features of this model may be compared with those of the index."""
-    return view.manifest is None or view.manifest.fits(extractor.fingerprint)
+    manifest = view.manifest  # an index of another program says only the size of its vectors
+    return manifest is None or (manifest.fits(extractor.fingerprint) and manifest.size == extractor.feature_size)
 
 
 def _files_of(model: Path) -> tuple[tuple[int, ...], ...]:

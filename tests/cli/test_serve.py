@@ -34,6 +34,8 @@ def folder(tmp_path: Path) -> Path:
         (["--threshold", "nan"], 2, ["--threshold nan"]),
         (["m", "index", "--index", "index"], 2, ["INDEX_DIR and --index mean the same"]),
         (["m", "nowhere"], 2, ["no index in nowhere", "shitu index build"]),
+        (["--keep", "short.txt"], 2, ["--keep short.txt is a file", "name a folder"]),
+        (["index"], 3, ["index holds no inference.pdmodel", "it is an index, not a model: name it with --index index"]),
         (["nowhere", "index"], 2, ["no such model: nowhere"]),
         (["--new", "--index", "other"], 2, ["no model is named", "--model inference"]),
         (["--new", "--read-only"], 2, ["this server takes none", "leave out --new"]),

@@ -12,10 +12,13 @@ import pytest
 
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_json
+from shitu_cli.index.files import save_index
+from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.service.gallery import FileGallery
 from shitu_cli.service.live import Live
 from shitu_cli.service.thresholds import MeasuredThreshold
 from shitu_cli.steps.measured_threshold import Threshold
+from tests.index.made import gallery
 from tests.service.conftest import Network, write_index
 
 
@@ -78,6 +81,16 @@ def test_a_new_index_waits_for_its_model(live: Live, models: Models, tmp_path: P
     models.export("m2")
     live.refresh()
     assert live.state.extractor.fingerprint == "m2" and live.state.view.manifest.count == 21  # type: ignore[union-attr]
+
+
+def test_vectors_of_another_size_are_of_another_model(live: Live, tmp_path: Path) -> None:
+    """An index of another program says nothing of its model; each search would be refused."""
+    former = live.state
+    save_index(VectorIndex.build(gallery(20, size=24)), tmp_path / "index")
+    live.refresh()
+    assert live.state == former and "another model" in live.remark
+    with pytest.raises(DataError, match="was built with another model than"):
+        Live(lambda: former.extractor, live.gallery, lambda extractor, view: former.threshold)
 
 
 def test_what_is_damaged_changes_nothing(live: Live, models: Models, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from shitu_cli.features.detection.areas import Cut
 from shitu_cli.index.store import Item
 from shitu_cli.reporting import counted
 from shitu_cli.service import documents, metrics, paddlex, page, schemas
-from shitu_cli.service.batching import AreaChoice
+from shitu_cli.service.batching import AreaChoice, Image
 from shitu_cli.service.desk import Desk
 from shitu_cli.service.gallery import Removal
 from shitu_cli.service.guard import Guard
@@ -132,7 +132,9 @@ def _add_recognition(app: FastAPI, desk: Desk) -> None:
         desk.check_writable()
         images, options = await read_images(request, schemas.AddOptions, limits)
         choice = AreaChoice(Cut.BODY, box=None if options.box is None else tuple(options.box))  # type: ignore[arg-type]
-        view, changed = await desk.add(images, labels_for(options, len(images)), choice=choice, correct=options.correct)
+        labels = labels_for(options, len(images))
+        refuse_two_labels(images, labels)
+        view, changed = await desk.add(images, labels, choice=choice, correct=options.correct)
         reply = {"added": _plain(changed.items), "replaced": changed.replaced, "removed": _plain(changed.removed)}
         return JSONReply({**reply, "count": count_of(view)})
 
@@ -251,6 +253,17 @@ def labels_for(options: schemas.AddOptions, count: int) -> list[str]:
             UNPROCESSABLE, f"{counted(len(options.labels), 'label')} for {counted(count, 'image')}", hint=ONE_EACH
         )
     return options.labels
+
+
+def refuse_two_labels(images: Sequence[Image], labels: Sequence[str]) -> None:
+    """Raise a Refusal for a photo that one request gives two labels: only the last would count."""
+    label_of: dict[bytes, str] = {}
+    details = []
+    for image, label in zip(images, labels, strict=True):
+        if (other := label_of.setdefault(image.data, label)) != label:
+            details.append(f"{image.name}: {other}, {label}")
+    if details:
+        raise Refusal(UNPROCESSABLE, "the same photo has two labels", details=details, hint=ONE_EACH)
 
 
 def checked_id(id: int) -> int:

@@ -85,7 +85,10 @@ class _Waiting:
 
 
 class FileGallery:
-    """The index in a directory. With `create`, it may be missing: the first addition builds it."""
+    """The index in a directory. With `create`, it may be missing at first: the first addition builds it.
+
+    Once it was there, its absence is an error: it may be being copied, and an addition would begin another one.
+    """
 
     def __init__(self, folder: Path, *, create: bool = False, most_waiting: int = 64) -> None:
         self.folder, self.place, self.create = folder, str(folder), create
@@ -101,7 +104,7 @@ class FileGallery:
             if self._view is None or state != self._state:
                 missing = self.create and not is_index(self.folder)
                 self._view = FileView(None if missing else load_index(self.folder))
-                self._state = state
+                self._state, self.create = state, missing
             return self._view
 
     def change(self, change: Addition | Removal) -> tuple[FileView, Changed]:
@@ -141,7 +144,7 @@ class FileGallery:
                 if index is not None and results:
                     save_index(index, self.folder)
                     with self._reading:
-                        self._view, self._state = FileView(index), self._files()
+                        self._view, self._state, self.create = FileView(index), self._files(), False
                 for waiting, done in results:
                     waiting.done = done
         except BaseException as error:

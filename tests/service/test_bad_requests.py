@@ -407,6 +407,9 @@ def test_what_is_given_twice_is_not_passed_over(server: Server) -> None:
         assert answer.status_code == 422 and says in "\n".join([error["message"], *error["details"]]), error
         assert error["hint"]
     both = [("image", ("a.png", png(1))), ("image", ("b.png", png(2)))]
+    same = [("image", ("a.png", png(1))), ("image", ("again.png", png(1)))]
+    error = server.client.post("/add", files=same, data={"labels": ["a", "b"]}).json()["error"]
+    assert error["message"] == "the same photo has two labels" and error["details"] == ["again.png: a, b"]
     added = server.client.post("/add", files=both, data={"labels": ["a", "b"]}).json()["added"]
     assert [item["label"] for item in added] == ["a", "b"]
     assert server.client.post("/remove", json={"ids": [item["id"] for item in added]}).status_code == 200

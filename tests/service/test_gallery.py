@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.index import open_address
 from shitu_cli.index.files import FileStore, load_index
 from shitu_cli.index.store import BuildOptions, FeatureTable
@@ -78,6 +78,23 @@ def test_waiting_changes_are_written_together(folder: Path, monkeypatch: pytest.
         thread.join()
     assert results == {0: 404, **{n: f"of {n}" for n in range(1, 20)}}  # one that fails harms no other
     assert len(writes) < 10 and writes[-1] == 119 == len(load_index(folder))
+
+
+@pytest.mark.parametrize("begins", ["with an index", "with nothing"])
+def test_an_index_that_disappears_is_not_begun_anew(begins: str, tmp_path: Path) -> None:
+    """Somebody may be copying it; the next photo made an index of that one alone in its place."""
+    folder = tmp_path / "i"
+    if begins == "with an index":
+        FileStore(folder).build(table_of(20), BuildOptions(model="m"), SILENT)
+    gallery = FileGallery(folder, create=True)
+    assert (gallery.latest().manifest is None) == (begins == "with nothing")
+    gallery.change(addition(2, 1))
+    folder.rename(tmp_path / "elsewhere")
+    for ask in (gallery.latest, lambda: gallery.change(addition(1, 2))):
+        with pytest.raises(UsageError, match="no index in"):
+            ask()
+    (tmp_path / "elsewhere").rename(folder)
+    assert len(gallery.change(addition(1, 2))[0].labels()) >= 2
 
 
 def test_what_cannot_be_written_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ All of it is looked at, so that a user reads every problem at once. Nothing here
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from shitu_cli.data.lists import MAX_SHOWN, ImageList
 from shitu_cli.data.reader_classes import READERS
 from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.data.samplers import Feed, Sampler, build_sampler
-from shitu_cli.errors import Command, ConfigError, DataError, ErrorCollector, UsageError
+from shitu_cli.errors import Command, ConfigError, DataError, ErrorCollector, ShituError, UsageError
 from shitu_cli.reporting import counted, shortened
 from shitu_cli.weights.files import find_weights
 from shitu_cli.weights.store import find_start, looks_like_a_file
@@ -222,23 +222,40 @@ def check_labels(
             details=shortened(negative, MAX_SHOWN),
             hint="label -1 marks images without a class, which belong in the gallery only: remove these lines",
         )
-    needed = int(labels.max()) + 1
-    counts = [
-        (f"Loss.Train.{index}.{item.name}.num_classes", getattr(item, "num_classes", None))
-        for index, item in enumerate(config.Loss)
+    needed, counts = int(labels.max()) + 1, _class_counts(config)
+    has_map = list_path.with_name("label_map.txt").is_file()
+    may_be_more = config.Global.spare_classes or not has_map
+    wrong = {key: count for key, count in counts.items() if count < needed or (count > needed and not may_be_more)}
+    if wrong:
+        raise _wrong_counts(wrong, needed, config, list_path, resuming=resuming)
+    gaps = [] if has_map else _gaps(labels, needed, list_path)
+    return gaps + [
+        f"{key} is {count}, but {list_path.name} has {needed} classes (labels 0 to {needed - 1}): "
+        f"{counted(count - needed, 'class has', 'classes have')} no images (-o {key}={needed} leaves them out)"
+        for key, count in counts.items()
+        if count > needed
     ]
-    counts[:0] = [(f"{key}.class_num", head.class_num) for key, head in head_keys(config).items()]
-    spare = config.Global.spare_classes or not list_path.with_name("label_map.txt").is_file()
-    wrong = [
-        (key, count)
-        for key, count in counts
-        if count is not None and (count < needed or (count > needed and not spare))
-    ]
-    if wrong and resuming:
+
+
+def _class_counts(config: Config) -> dict[str, int]:
+    """Return the numbers of classes that a config gives, by their keys: those of heads first, then those of losses."""
+    counts = {f"{key}.class_num": head.class_num for key, head in head_keys(config).items()}
+    for number, item in enumerate(config.Loss):
+        if (count := getattr(item, "num_classes", None)) is not None:
+            counts[f"Loss.Train.{number}.{item.name}.num_classes"] = count
+    return counts
+
+
+def _wrong_counts(
+    wrong: Mapping[str, int], needed: int, config: Config, list_path: Path, *, resuming: bool
+) -> ShituError:
+    """Return the error for counts of classes that do not fit the labels of the training list."""
+    if resuming:
         from shitu_cli.training.checkpoint import LATEST
 
-        raise UsageError(
-            f"the run to resume has {wrong[0][1]} classes, {list_path.name} has {needed} now: its head does not fit",
+        count = next(iter(wrong.values()))
+        return UsageError(
+            f"the run to resume has {count} classes, {list_path.name} has {needed} now: its head does not fit",
             hint=[
                 "start a new run from all weights but the head: ",
                 Command("train", "--init-from", Path(config.Global.output_dir) / LATEST),
@@ -247,20 +264,12 @@ def check_labels(
                 ")",
             ],
         )
-    if wrong:
-        fix = [word for key, _ in wrong for word in ("-o", f"{key}={needed}")]
-        raise ConfigError(
-            f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), the config says otherwise",
-            details=[f"{key}: got {count}, expected {needed}" for key, count in wrong],
-            hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
-        )
-    gaps = [] if list_path.with_name("label_map.txt").is_file() else _gaps(labels, needed, list_path)
-    return gaps + [
-        f"{key} is {count}, but {list_path.name} has {needed} classes (labels 0 to {needed - 1}): "
-        f"{counted(count - needed, 'class has', 'classes have')} no images (-o {key}={needed} leaves them out)"
-        for key, count in counts
-        if count is not None and count > needed
-    ]
+    fix = [word for key in wrong for word in ("-o", f"{key}={needed}")]
+    return ConfigError(
+        f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), the config says otherwise",
+        details=[f"{key}: got {count}, expected {needed}" for key, count in wrong.items()],
+        hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
+    )
 
 
 def _gaps(labels: np.ndarray, needed: int, list_path: Path) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from shitu_cli.config.parts.heads import CircleMargin
+from shitu_cli.config.parts.heads import CircleMargin, Sampled
 from shitu_cli.config.parts.losses import TeacherLoss
 from shitu_cli.config.schema import Config
 from shitu_cli.data.batch import Batch
@@ -77,8 +77,9 @@ def find_teacher(config: Config) -> TeacherLoss | None:
         raise ConfigError("Loss.Train: several losses name a teacher", hint="leave one TeacherLoss")
     if not losses:
         return None
-    lacks = "there is no Arch.Head" if config.Arch.head is None else ""
-    if getattr(config.Arch.head, "sample_ratio", 1.0) < 1:
+    head = config.Arch.head
+    lacks = "there is no Arch.Head" if head is None else ""
+    if isinstance(head, Sampled) and head.sample_ratio < 1:
         lacks = "Arch.Head.sample_ratio leaves some out"
     if losses[0].soft_labels and lacks:
         raise ConfigError(

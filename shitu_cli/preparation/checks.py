@@ -46,6 +46,7 @@ def check_lines(rows: Rows, problems: Problems) -> Rows:
         kept = [number for number in kept if number not in dropped]
     if len(set(rows.paths)) < len(rows):
         kept = _without_repeated(rows, kept, problems)
+    _note_other_folders(rows, kept, problems)
     _note_similar_labels(rows, problems)
     return rows if len(kept) == len(rows) else rows.take(kept)
 
@@ -101,6 +102,21 @@ def leads_outside(root: Path, path: str) -> bool:
         return False
     whole = os.path.normpath(os.path.join(root, path))
     return os.path.commonpath([os.path.abspath(root), os.path.abspath(whole)]) != os.path.abspath(root)
+
+
+def _note_other_folders(rows: Rows, numbers: Sequence[int], problems: Problems) -> None:
+    """Report images that a file labels with one class, in a folder that is called like another one."""
+    names = {rows.shown(label).casefold() for label in set(rows.labels)}
+    folders: dict[str, str] = {}
+    for number in numbers:
+        folder = rows.paths[number].rpartition("/")[0]
+        if folder not in folders:
+            folders[folder] = folder.rpartition("/")[2].casefold()
+        own = folders[folder]
+        if own in names and rows.files[number] and number not in rows.boxes:
+            label = rows.shown(rows.labels[number])
+            if label.casefold() != own:
+                problems.add("other-folder", rows.place(number), f"labelled {label!r}")
 
 
 def _note_similar_labels(rows: Rows, problems: Problems) -> None:

@@ -13,6 +13,7 @@ from shitu_cli.preparation.choices import Choices
 from shitu_cli.preparation.formats.base import Rows
 from shitu_cli.preparation.formats.box_folders import class_folders
 from shitu_cli.preparation.formats.folders_beside import are_named
+from shitu_cli.preparation.formats.splits import split_words
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.preparation.split import Split, choose_kind, split_images
 from shitu_cli.reporting import counted
@@ -120,19 +121,34 @@ def _note_other_names(rows: Rows, train: Sequence[int], evaluated: Sequence[int]
 
 
 def _note_other_numbers(rows: Rows, first: Sequence[int], second: Sequence[int], problems: Problems) -> None:
-    """Report folders whose images have one label in one part and another one in the other: their numbers differ.
+    """Report images of one folder under two labels, or of folders that share no word under one: numbers differ.
 
-    Only folders with names of their own, each of which has one label and each label one folder in either part.
+    Only of folders with names of their own, each of which has one label and each label one folder in either part.
     """
     folders, others = _labels_of_folders(rows, first), _labels_of_folders(rows, second)
-    shared = sorted(folders.keys() & others.keys())
-    if len(shared) < 2 or not are_named(shared):
+    if not are_named(folders) or not are_named(others):
         return
-    for folder in shared:
-        a, b = folders[folder], others[folder]
-        if rows.labels[a] != rows.labels[b]:
-            detail = f"{rows.shown(rows.labels[b])!r} here, {rows.shown(rows.labels[a])!r} at {rows.place(a)}"
-            problems.add("other-numbers", rows.place(b), detail)
+    shared = sorted(folders.keys() & others.keys())
+    pairs = [(folders[folder], others[folder]) for folder in shared] or _of_one_number(rows, folders, others)
+    for a, b in pairs if len(pairs) > 1 else ():
+        label, other = rows.shown(rows.labels[a]), rows.shown(rows.labels[b])
+        if not shared:
+            problems.add("other-numbers", rows.place(b), f"{label!r} here and at {rows.place(a)}")
+        elif label != other:
+            problems.add("other-numbers", rows.place(b), f"{other!r} here, {label!r} at {rows.place(a)}")
+
+
+def _of_one_number(rows: Rows, folders: dict[str, int], others: dict[str, int]) -> list[tuple[int, int]]:
+    """Return the images of one number in two parts without a common folder; [] where folders may be called anyhow."""
+    at = {label: number for number in folders.values() if (label := rows.labels[number]).isdecimal()}
+    pairs = [(at[label], number) for number in others.values() if (label := rows.labels[number]) in at]
+    if any(any(map(str.isdigit, folder)) for folder in (*folders, *others)):
+        return []  # random names
+    return [] if any(_words(rows.paths[a]) & _words(rows.paths[b]) for a, b in pairs) else pairs
+
+
+def _words(path: str) -> set[str]:
+    return {word for folder in class_folders(path) for word in split_words(folder)[1]}
 
 
 def _labels_of_folders(rows: Rows, numbers: Sequence[int]) -> dict[str, int]:

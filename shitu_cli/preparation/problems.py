@@ -60,8 +60,8 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "odd-label": Kind("error", "the label is not a number, but the others are", "correct it; or --fix leaves it out"),
     "other-numbers": Kind(
         "error",
-        "images of one folder have one label in one list and another label in another list",
-        "number the classes alike in all lists, or --format class-tree takes the folders; --fix keeps these labels",
+        "two lists number the classes differently, by the folders of their images",
+        "give each class one number in all lists, or --format class-tree takes the folders; --fix keeps these labels",
     ),
     "no-access": Kind("error", "a folder that cannot be opened", "change its permissions; or --fix leaves it out"),
     # Warnings: worth a look.
@@ -117,6 +117,11 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "are the labels of this part placeholders? then move its list away",
     ),
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
+    "other-folder": Kind(
+        "warning",
+        "the image is in a folder called like another class than its label",
+        "nothing if the list or table is right; --format class-tree takes the folders",
+    ),
     "similar-labels": Kind(
         "warning",
         "names that differ only by case, spaces or - and _, zeros before numbers, hidden characters or encoded letters",

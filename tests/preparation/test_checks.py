@@ -9,7 +9,7 @@ import pytest
 
 from tests.command import shitu
 from tests.preparation.test_formats import write
-from tests.preparation.test_layouts import many, read
+from tests.preparation.test_layouts import NAMES, many, read, table
 
 
 def test_an_image_in_two_lists_under_two_labels_is_a_problem_with_both_lines(tmp_path: Path) -> None:
@@ -59,6 +59,36 @@ def test_lists_that_number_the_same_folders_otherwise_are_a_problem(digits: str,
         if other != own
     }
     shitu("prepare", "data", "--format", "class-tree", "-w", "folders", cwd=tmp_path)
+
+
+def test_lists_of_different_folders_that_both_number_from_0_are_a_problem(tmp_path: Path) -> None:
+    lists_of_folders(tmp_path, {"train": "0123"})
+    new = many(tmp_path, "{name}/{i}.jpg", names=("fig", "kiwi", "nut"))
+    numbers = {"fig": 0, "kiwi": 1, "nut": 2}
+    write(tmp_path / "test.txt", "".join(f"{path} {numbers[name]}\n" for path, name in new.items()))
+    cases = read(tmp_path).problems.cases["other-numbers"]
+    assert cases.count == 3
+    where = f"'0' here and at {tmp_path}/train.txt:1 (apple/train0.jpg)"
+    assert cases.examples[0] == (f"{tmp_path}/test.txt:1 (fig/0.jpg)", where)
+    write(tmp_path / "test.txt", "".join(f"{path} {numbers[name] + 4}\n" for path, name in new.items()))
+    assert "other-numbers" not in read(tmp_path).problems.cases
+
+
+@pytest.mark.parametrize("other", ["new {name}", "{name}2", "x{k}y"])
+def test_folders_of_queries_may_have_names_of_their_own(other: str, tmp_path: Path) -> None:
+    for part, folder in {"train": "{name}", "test": other}.items():
+        right = many(tmp_path, folder + f"/{part}{{i}}.jpg")
+        write(tmp_path / f"{part}.txt", "".join(f"{path} {NAMES.index(name)}\n" for path, name in right.items()))
+    assert "other-numbers" not in read(tmp_path).problems.cases
+
+
+def test_labels_that_are_called_like_other_folders_are_told(tmp_path: Path) -> None:
+    """A table that was sorted by one column only, or one that corrects the folders."""
+    right = many(tmp_path, "{name}/{i}.jpg")
+    rows = [(path, "pear" if path == "apple/3.jpg" else name) for path, name in right.items()]
+    table(tmp_path / "t.csv", ("image", "label"), *rows)
+    cases = read(tmp_path).problems.cases["other-folder"]
+    assert cases.examples == [(f"{tmp_path}/t.csv:5 (apple/3.jpg)", "labelled 'pear'")] and cases.count == 1
 
 
 @pytest.mark.parametrize("folders", ["{k}", "seq_{k}"])

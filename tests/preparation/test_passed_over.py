@@ -7,13 +7,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shitu_cli.errors import ShituError, plain
 from tests.command import shitu
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.test_formats import write
-from tests.preparation.test_layouts import NAMES, labels, many, read, table
+from tests.preparation.test_layouts import NAMES, labels, many, read, table, write_image
 
 
 @pytest.mark.parametrize("kind", ["folders", "table", "annotations"])
@@ -81,6 +82,32 @@ def test_numbered_folders_are_called_by_the_file_of_names_beside_them(tmp_path: 
 def test_folders_of_what_nobody_sorted_are_told(name: str, tmp_path: Path) -> None:
     many(tmp_path, "{name}/{i}.jpg", names=(*NAMES, name))
     assert read(tmp_path).problems.cases["empty-word"].examples == [(name, "4 images")]
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_mask_1", "-seg"])
+def test_masks_beside_their_images_are_no_images_of_the_class(ending: str, tmp_path: Path) -> None:
+    right = many(tmp_path, "{name}/{i}.png")
+    for path in right:
+        mask = np.zeros((36, 40, 3), np.uint8)
+        mask[8:30, 8:30] = 255
+        write_image(tmp_path / path.replace(".png", f"{ending}.png"), mask)
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right
+    assert made.rows.unused == {f"apple/0{ending}.png": "one of 16 masks of images beside them"}
+
+
+def test_photos_that_are_called_like_masks_are_read(tmp_path: Path) -> None:
+    right = many(tmp_path, "{name}/{i}.jpg", 2) | many(tmp_path, "{name}/{i}_label.jpg", 2)
+    assert labels(read(tmp_path), tmp_path) == right
+
+
+def test_folders_beside_the_names_of_boxes_are_told(tmp_path: Path) -> None:
+    for n, path in enumerate(many(tmp_path, "{name}/{i}.jpg")):
+        shapes = [{"label": ("bottle", "logo")[n % 2], "points": [[2, 2], [30, 30]], "shape_type": "rectangle"}]
+        write_json((tmp_path / path).with_suffix(".json"), {"shapes": shapes, "imagePath": path[-5:], "version": "5"})
+    said = "\n".join(read(tmp_path).rows.readings)
+    assert "folders such as apple, lemon, pear, ... are not the classes of the boxes (--depth 1 makes them so)" in said
+    assert set(read(tmp_path, depth=1).names) == set(NAMES)
 
 
 def test_the_command_for_names_of_identities_and_cameras_keeps_them_apart(tmp_path: Path) -> None:

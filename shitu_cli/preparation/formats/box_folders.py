@@ -26,15 +26,20 @@ _GENERAL = frozenset(_GENERAL_TEXT.split())
 def refuse_general_names(source: Source, rows: Rows, name: str) -> None:
     """Refuse boxes most of which are called `object` or the like, in folders that have names of their own.
 
-    `name` is that of the format. Boxes of one class are refused elsewhere.
+    Where they have other names, say that the folders do not count. `name` is that of the format. Boxes of one class
+    are refused elsewhere.
     """
     if is_decided(source) or not rows.boxes or len(set(rows.labels)) < 2:
         return
-    names = Counter(rows.shown(rows.labels[number]) for number in rows.boxes)
-    general = {label for label in names if plain_name(label).rstrip("0123456789") in _GENERAL}
     folders = {path.rpartition("/")[0]: class_folders(path) for path in rows.paths}
     innermost = sorted({parts[-1] for parts in folders.values() if parts})
-    if 2 * sum(names[label] for label in general) <= names.total() or not are_named(innermost):
+    names = Counter(rows.shown(rows.labels[number]) for number in rows.boxes)
+    if not are_named(innermost) or {fold(name) for name in innermost} <= {fold(name) for name in names}:
+        return
+    general = {label for label in names if plain_name(label).rstrip("0123456789") in _GENERAL}
+    if 2 * sum(names[label] for label in general) <= names.total():
+        shown = short_list(innermost)
+        rows.readings.append(f"folders such as {shown} are not the classes of the boxes (--depth 1 makes them so)")
         return
     number = next(n for n in rows.boxes if rows.shown(rows.labels[n]) in general)
     shown = short_list([f"{label!r} ({count:,})" for label, count in names.most_common()])

@@ -23,7 +23,8 @@ _NO_LABELS = "nan NaN NAN <NA> NaT None NULL null undefined #N/A N/A #REF! #VALU
 _EMPTY_WORDS = frozenset(_NO_LABELS.split())
 # In any case; - and _ count as blanks.
 _UNSORTED_TEXT = (
-    "no label,unlabeled,unlabelled,(blank),unknown,unsorted,uncategorized,not labeled,to sort,未知,未标注,无标签,未分类"
+    "no label,unlabeled,unlabelled,(blank),unknown,unsorted,uncategorized,not labeled,to sort,background google,"
+    "未知,未标注,无标签,未分类"
 )
 _UNSORTED = frozenset(_UNSORTED_TEXT.split(","))
 # Bytes that are no UTF-8, the frames of CP437, and UTF-8 that was taken for Windows-1252: KÃ¤se.

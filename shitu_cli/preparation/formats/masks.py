@@ -1,4 +1,4 @@
-"""Folders of masks: painted images that belong to photos of the same names, so they are not a class."""
+"""Masks: painted images that belong to photos of the same names, so they are no images of a class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMES = re.compile(
     r"alpha|saliency|contours?",
     re.I,
 )
-_END = re.compile(r"[_-](?:mask|seg|gt|label|trimap|matte|alpha|segmentation|contour)\d{0,3}$", re.I)
+_END = re.compile(r"[_-](?:mask|seg|gt|label|trimap|matte|alpha|segmentation|contour)(?:_?\d{1,3})?$", re.I)
 MASKED = 0.5  # share of a folder's images that must be masks of others
 SAMPLE = 400
 LOOKED_AT = 5  # images that are decoded
@@ -45,6 +45,19 @@ def holds_masks(source: Source, folder: str, *, is_leaf: bool) -> bool:
     if not mine or count < MASKED * len(sample):
         return False
     return not (are_alike and _are_photos(source, sample))
+
+
+def masks_beside(source: Source) -> list[str]:
+    """Return the images that are painted, and named after another in their folder: 1_mask.png beside 1.png."""
+    named = [path for path in source.tree.images if _END.search(without_suffix(path[-300:]))]
+    masks = [path for path in named if _has_photo(source, path)]
+    return [] if not masks or _are_photos(source, masks) else masks
+
+
+def _has_photo(source: Source, path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    others = source.tree.stems.get(fold(_END.sub("", without_suffix(name)[:300])), ())
+    return any(other.rpartition("/")[0] == folder for other in others)
 
 
 def _suffix(path: str) -> str:

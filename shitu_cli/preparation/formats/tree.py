@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
 from shitu_cli.preparation.formats.folder_checks import DATE, refuse_copies, refuse_folds, refuse_pairs, refuse_sorting
-from shitu_cli.preparation.formats.masks import holds_masks
+from shitu_cli.preparation.formats.masks import holds_masks, masks_beside
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of_folder, split_words
 from shitu_cli.preparation.problems import Problems
@@ -251,9 +251,15 @@ def class_rows(source: Source, problems: Problems) -> tuple[Rows, Layout]:
             problems.add("beside-splits", str(source.base / path), why.partition("(")[2].rstrip(")"))
         elif why:
             rows.unused[path] = why
+    masks = masks_beside(source)
+    if masks:
+        rows.unused[masks[0]] = f"one of {counted(len(masks), 'mask')} of images beside them"
+    skipped = frozenset(masks)
     for path in source.tree.images:
         folder = path.rpartition("/")[0]
         place = at.get(folder)
+        if path in skipped:
+            continue
         if place is None:
             if folder in top:
                 problems.add("beside-splits", str(source.base / path))

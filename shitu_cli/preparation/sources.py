@@ -242,14 +242,15 @@ class _Finder:
             return
         problems = Problems()
         _, _, rows = self._read(path, problems)
-        bad = [
-            f"{where}: {detail}"
-            for _, kind, cases in problems.ordered()
-            if kind.level == "error"
-            for where, detail in cases.examples
-        ]
+        errors = [(kind, cases) for _, kind, cases in problems.ordered() if kind.level == "error"]
+        bad = [f"{where}: {detail or kind.text}" for kind, cases in errors for where, detail in cases.examples]
         if bad:
-            raise DataError(f"{path}: {counted(problems.count('error'), 'line')} cannot be read", details=bad[:20])
+            ways = dict.fromkeys(kind.fix.partition("; or --fix")[0] for kind, _ in errors)
+            raise DataError(
+                f"{path}: {counted(problems.count('error'), 'line')} cannot be used",
+                details=bad[:20],
+                hint="; ".join(ways),
+            )
         for number, label in enumerate(rows.labels):
             self.images.add(rows.location(number), rows.shown(label), rows.boxes.get(number))
 

@@ -70,13 +70,23 @@ def collect_gallery(sources: Sequence[str] | None, features: Path | None, source
     table = content.table.distinct()
     repeats = len(content.table.labels) - len(table.labels)
     if repeats:
-        reporter.warn(f"{counted(repeats, 'image')} came more than once: only the last of each is indexed")
+        labels = _two_labels(content.table)
+        reporter.warn(f"{counted(repeats, 'image')} came more than once: only the last of each is indexed{labels}")
     unlabelled_count = sum(not label for label in table.labels)
     if unlabelled_count:
         reporter.warn(
             f"{counted(unlabelled_count, 'image')} without a label: a search that finds them can only show their paths"
         )
     return content._replace(table=table)
+
+
+def _two_labels(table: FeatureTable) -> str:
+    """Return a remark that names an image which came under several labels, "" if none did."""
+    label_of: dict[str, str] = {}
+    for path, label in zip(table.paths, table.labels, strict=True):
+        if path and label_of.setdefault(path, label) != label:
+            return f", some under another label than before, such as {path}: {label_of[path]}, then {label}"
+    return ""
 
 
 def stored_path(space: Workspace, path: str) -> str:

@@ -63,6 +63,15 @@ def test_what_works_without_a_workspace_is_said(line: str, way: str, folder: Pat
     assert f"hint: shitu prepare ./data, {way}" in " ".join(done.stderr.split())
 
 
+def test_an_image_under_two_labels_is_named(folder: Path) -> None:
+    table = folder / "features.tsv"
+    table.write_text(table.read_text().replace("2.jpg\tclass 0\n", "1.jpg\tclass 0\n", 1))
+    done = shitu("index", "build", "--features", "features.npy", "--index", "i", cwd=folder)
+    says = " ".join(done.stderr.split())
+    assert "1 image came more than once: only the last of each is indexed, some under another label" in says
+    assert "1.jpg: class 1, then class 0" in says
+
+
 def test_images_without_a_label_are_removed_together(folder: Path) -> None:
     """An empty word is refused as a label: it is what an unset variable of the shell gives."""
     index = ("--index", "i")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shitu_cli.errors import UsageError
+from shitu_cli.errors import DataError, UsageError
 from shitu_cli.preparation.sources import ImageFiles, find_images
 from shitu_cli.steps.prepare import prepare
 from tests.preparation.test_layouts import many, table
@@ -147,3 +147,15 @@ def test_a_distractor_has_no_label(tmp_path: Path, make_images: Callable[..., ob
     (tmp_path / "label_map.txt").write_text("0\tred\n")
     assert find_images([str(tmp_path / "gallery_list.txt")], lambda path: tmp_path).labels == ["red", ""]
     assert find_images([str(tmp_path / "theirs.txt")]).labels[1] == ""
+
+
+def test_lines_of_a_list_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\nnowhere.jpg,a\nhere.jpg,\nhere.jpg,b\n")
+    (tmp_path / "here.jpg").write_bytes(b"not opened")
+    with pytest.raises(DataError, match=r"list.csv: 2 lines cannot be used$") as error:
+        find_images([str(tmp_path / "list.csv")])
+    assert sorted(line.partition(": ")[2] for line in error.value.details) == [
+        "image or label is empty",
+        "the file is not there",
+    ]
+    assert error.value.hint == "correct the path or the image root; complete it"

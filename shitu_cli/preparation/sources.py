@@ -159,7 +159,7 @@ class _Finder:
                 self.images.add(folder / name, folder_label(folder / name, folder) if by_place else "")
 
     def _as_prepare_reads(self, folder: Path) -> tuple[Format | None, Rows, set[str]]:
-        """Return the format and the rows of a folder, and the places of images that corrections leave out.
+        """Return the format and the rows of a folder, and the places of images that corrections leave out and of masks.
 
         There are no rows for a folder without labels, such as a single class folder.
         """
@@ -179,7 +179,8 @@ class _Finder:
                 details=error.details,
                 hint=[once, Command("prepare", folder), " with that option"],
             ) from None
-        return chosen, corrected, set(_places(rows)).difference(_places(corrected)) if corrected is not rows else set()
+        left_out = set(_places(rows)).difference(_places(corrected)) if corrected is not rows else set()
+        return chosen, corrected, left_out.union(_below(os.path.realpath(folder), sorted(rows.masks)))
 
     def _read(self, path: Path, problems: Problems) -> tuple[Format, Rows, Rows]:
         """Return the format of a source, and its rows without and with corrections, as `prepare` last read it.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from shitu_cli.errors import ShituError, plain
+from shitu_cli.preparation.sources import find_images
 from tests.command import shitu
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.test_formats import write
@@ -91,9 +92,19 @@ def test_masks_beside_their_images_are_no_images_of_the_class(ending: str, tmp_p
         mask = np.zeros((36, 40, 3), np.uint8)
         mask[8:30, 8:30] = 255
         write_image(tmp_path / path.replace(".png", f"{ending}.png"), mask)
+    found = find_images([str(tmp_path)])
+    assert dict(zip(found.files, found.labels, strict=True)) == {str(tmp_path / path): right[path] for path in right}
     made = read(tmp_path)
     assert labels(made, tmp_path) == right
     assert made.rows.unused == {f"apple/0{ending}.png": "one of 16 masks of images beside them"}
+
+
+def test_folders_of_masks_are_not_indexed(tmp_path: Path) -> None:
+    right = many(tmp_path, "images/{name}/{k}{i}.png")
+    for path in right:
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        write_image(tmp_path / "masks" / Path(path).name, np.zeros((36, 40, 3), np.uint8))
+    assert set(find_images([str(tmp_path)]).labels) == set(NAMES) == set(read(tmp_path).names)
 
 
 def test_photos_that_are_called_like_masks_are_read(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ class Rows:
     `readings` are lines that say how files were read (`train.csv: image = column file, class = column sku`),
     `label_files` the files that hold the labels, relative to the source's base, and `unused` maps files beside them
     to the reason: all are shown to the user. `units` say what the entries of a file are called in messages, such
-    as `annotations[{}]`; without one they are lines.
+    as `annotations[{}]`; without one they are lines. `masks` are images, below the source's base, that only paint what
+    others show.
     """
 
     def __init__(self, root: Path) -> None:
@@ -81,6 +82,7 @@ class Rows:
         self.label_files: list[str] = []
         self.unused: dict[str, str] = {}
         self.units: dict[str, str] = {}
+        self.masks: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.paths)

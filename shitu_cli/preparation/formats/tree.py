@@ -254,11 +254,12 @@ def class_rows(source: Source, problems: Problems) -> tuple[Rows, Layout]:
     masks = masks_beside(source)
     if masks:
         rows.unused[masks[0]] = f"one of {counted(len(masks), 'mask')} of images beside them"
-    skipped = frozenset(masks)
+    above = tuple(f"{path}/" for path, why in layout.beside.items() if why.startswith("masks"))
+    rows.masks = frozenset((*masks, *(path for path in source.tree.images if path.startswith(above))))
     for path in source.tree.images:
         folder = path.rpartition("/")[0]
         place = at.get(folder)
-        if path in skipped:
+        if path in rows.masks:
             continue
         if place is None:
             if folder in top:

@@ -18,9 +18,15 @@ class OfOneProcess:
     def __init__(self) -> None:
         self._process = os.getpid()
 
+    def __copy__(self) -> OfOneProcess:
+        """Return another one of the same network, in this process."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
-        """Refuse to be pickled, as `multiprocessing` does with arguments, and to be copied."""
-        raise self._elsewhere("cannot be sent to another process, or copied")
+        """Refuse to be pickled, as `multiprocessing` does with arguments, and to be copied with its network."""
+        raise self._elsewhere("cannot be sent to another process, and its network cannot be copied")
 
     def _require_own_process(self) -> None:
         """Raise UsageError in a process that was forked after this was opened."""

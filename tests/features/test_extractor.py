@@ -30,6 +30,7 @@ def test_another_process_opens_its_own(extractor: Extractor, pictures: list[Path
         with pytest.raises(UsageError, match="this Extractor cannot be sent to another process") as error:
             use(extractor)
     assert "open one in each process" in str(error.value.hint)
+    assert np.array_equal(copy.copy(extractor).extract(pictures[:1]), extractor.extract(pictures[:1]))
     child = os.fork()
     if not child:
         try:

@@ -105,7 +105,7 @@ class FeatureTable(NamedTuple):
         if not isinstance(self.features, np.ndarray) or self.features.ndim != 2:
             raise DataError(f"{where}expected vectors as rows of an array [N, D]")
         count, size = self.features.shape
-        if not 0 < size <= MAX_SIZE:
+        if count and not 0 < size <= MAX_SIZE:
             raise DataError(f"{where}vectors of {size:,} values: an index takes 1 to {MAX_SIZE:,}")
         text = next((name for name in ("labels", "paths") if isinstance(getattr(self, name), (str, bytes))), None)
         if text is not None:

@@ -16,6 +16,9 @@ from shitu_cli.errors import Command, DataError, Message, ShituError, pip_instal
 from shitu_cli.inputs import MIB
 from shitu_cli.stores import read_image
 
+# It writes to stderr why it cannot decode an image; our errors say it, and name the file.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 Box = tuple[float, float, float, float]
 MAX_BYTES = 512 * MIB
 _LEAVE_OUT: Message = [Command("prepare", "./data", "--fix"), " leaves such images out"]

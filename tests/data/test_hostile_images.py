@@ -73,17 +73,19 @@ HOSTILE: dict[str, bytes] = {
     "text": b"hello",
     "zeros": bytes(1000),
     "a program": b"\x7fELF" + bytes(100),
+    "GIF without a screen": b"GIF89a",
     "SVG with an entity": b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
 }
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_images_are_refused(tmp_path: Path, name: str) -> None:
+def test_hostile_images_are_refused(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "image.jpg"
     path.write_bytes(HOSTILE[name])
     with pytest.raises(DataError, match=r"image\.jpg"):
         decode_image(path)
+    assert capfd.readouterr() == ("", "")  # OpenCV would write about some
 
 
 PATHS: dict[str, Callable[[Path], None]] = {

@@ -54,31 +54,32 @@ def test_threads_share_an_engine(exported: Path, images: np.ndarray) -> None:
         assert np.array_equal(np.concatenate(answers), expected[numbers]), way
 
 
-def test_openvino_gets_its_first_array_before_threads_can_race_for_it(exported: Path) -> None:
-    """Its look-up of numpy at the first array deadlocks between two threads."""
+def in_new_process(exported: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code about `backends` and OpenVINO, where it is installed; `sys.argv[1]` is an exported file."""
     if not backends.is_installed(OPENVINO):
         pytest.skip("OpenVINO is not installed")
-    code = (
-        "import sys, openvino\n"
-        "from pathlib import Path\n"
-        "from shitu_cli.features import backends\n"
+    imports = "import sys, openvino\nfrom pathlib import Path\nfrom shitu_cli.features import backends\n"
+    command = [sys.executable, "-c", imports + code, exported / "inference.onnx"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_openvino_gets_its_first_array_before_threads_can_race_for_it(exported: Path) -> None:
+    """Its look-up of numpy at the first array deadlocks between two threads."""
+    done = in_new_process(
+        exported,
         "arrays, tensor = [], openvino.Tensor\n"
         "openvino.Tensor = lambda array: arrays.append((array, backends._OPENVINO_STARTS.locked())) or tensor(array)\n"
         "backends.openvino_model(Path(sys.argv[1]), streams=2)\n"
-        "assert len(arrays) == 1 and arrays[0][1]\n"
+        "assert len(arrays) == 1 and arrays[0][1]\n",
     )
-    done = subprocess.run([sys.executable, "-c", code, exported / "inference.onnx"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_signal_after_models_of_openvino_have_gone_is_handled(exported: Path) -> None:
     """Where it gives threads a stack for signals (CPUs with AVX-512), two cores of it left one that had been freed."""
-    if not backends.is_installed(OPENVINO):
-        pytest.skip("OpenVINO is not installed")
-    code = (
-        "import gc, signal, sys, openvino\n"
-        "from pathlib import Path\n"
-        "from shitu_cli.features import backends\n"
+    done = in_new_process(
+        exported,
+        "import gc, signal\n"
         "cores, core = [], openvino.Core\n"
         "openvino.Core = lambda: cores.append(1) or core()\n"
         "first, second = (backends.openvino_model(Path(sys.argv[1])) for _ in range(2))\n"
@@ -88,9 +89,8 @@ def test_a_signal_after_models_of_openvino_have_gone_is_handled(exported: Path) 
         "gc.collect()\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
         "signal.raise_signal(signal.SIGTERM)\n"
-        "assert len(cores) == 1\n"  # on any CPU
+        "assert len(cores) == 1\n",  # on any CPU
     )
-    done = subprocess.run([sys.executable, "-c", code, exported / "inference.onnx"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 

@@ -41,6 +41,30 @@ def test_augmix_is_weak_as_there() -> None:
     assert 1 < np.mean(changes) < 12
 
 
+@pytest.mark.parametrize(("severity", "low", "high"), [(1.0, 0.01, 0.1), (5.0, 0.01, 0.5), (0.05, 0.005, 0.01)])
+def test_augmix_draws_levels_between_a_tenth_and_the_severity(
+    severity: float, low: float, high: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[float] = []
+    monkeypatch.setattr(policies, "MIX_CHANGES", (lambda image, level, rng: levels.append(level) or image,))
+    augmix = operation("AugMix", {"prob": 1.0, "aug_severity": severity}).build()
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        augmix(SMOOTH[:1, :1], rng)
+    assert len(levels) == 100 * 3  # three chains of one change
+    quarters = np.quantile(levels, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(quarters, np.linspace(low, high, 5), atol=0.1 * (high - low))
+
+
+def test_augmix_mixes_by_the_distribution_of_its_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of the chains is Beta(0.1, 0.1): its mean is 1/2, its variance 1 / (4 (1 + 2 * 0.1))."""
+    monkeypatch.setattr(policies, "MIX_CHANGES", (lambda image, level, rng: ImageOps.invert(image),))
+    augmix, black = operation("AugMix", {"prob": 1.0}).build(), np.zeros((1, 1, 3), np.uint8)
+    rng = np.random.default_rng(1)
+    shares = [augmix(black, rng)[0, 0, 0] / 255 for _ in range(300)]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.08) and np.var(shares) == pytest.approx(1 / 4.8, abs=0.03)
+
+
 def changes_of(table: tuple[Callable[..., Image.Image], ...], *settings: object) -> list[np.ndarray]:
     """The image after each change of a table, in the positive direction."""
     return [np.asarray(change(IMAGE, *settings, Always())) for change in table]

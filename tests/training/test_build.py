@@ -165,3 +165,16 @@ def test_labels_without_images_in_a_list_of_ones_own_are_told(workspace: Path) -
         data = check_run(load_config(workspace / "shitu.yaml", chosen), ErrorCollector())
         assert data is not None
         assert [text.partition(":")[0] for text in data.remarks if "of the labels" in text] == says
+
+
+def test_a_head_with_more_classes_than_the_list_is_told_for_a_config_of_paddleclas(workspace: Path) -> None:
+    from shitu_cli.errors import ErrorCollector
+    from shitu_cli.training.checks import check_run
+
+    for count, says in ((7, "1 class has no images"), (9, "3 classes have no images")):
+        options = ["Global.to_static=False", f"Arch.Head.class_num={count}"]  # a key that only PaddleClas has
+        data = check_run(load_config(workspace / "shitu.yaml", options), ErrorCollector())
+        assert data is not None and data.remarks == [
+            f"Arch.Head.class_num is {count}, but train_list.txt has 6 classes (labels 0 to 5): {says} "
+            "(-o Arch.Head.class_num=6 leaves them out)"
+        ]

@@ -81,6 +81,27 @@ def test_schedules_by_epoch(name: str, args: dict[str, object], after: lr.LRSche
     assert [ours.lr(n) for n in range(EPOCHS * STEPS)] == pytest.approx(np.repeat(theirs, STEPS), rel=1e-7)
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(
+    ("threshold_mode", "epsilon", "last"),
+    [("rel", 1e-8, 0.01), ("abs", 0.004, 0.0125)],  # 0.004 forbids the fall from 0.0125 to min_lr
+)
+def test_plateau(mode: str, threshold_mode: str, epsilon: float, last: float) -> None:
+    settings = {"factor": 0.5, "patience": 1, "threshold": 0.05, "threshold_mode": threshold_mode, "cooldown": 2}
+    settings |= {"min_lr": 0.01, "epsilon": epsilon}
+    ours = schedule("ReduceOnPlateau", learning_rate=0.1, mode=mode, **settings)
+    theirs, memory = lr.ReduceOnPlateau(0.1, mode, **settings), dict[str, float]()
+    sizes = [0.8, 0.79, 0.7, 0.69, 0.69, 0.3, 0.2, 0.5, 0.2, 0.195, 0.1, 0.099, *[0.2] * 20]
+    expected = []
+    for size in sizes if mode == "min" else [1 - size for size in sizes]:
+        ours.on_result(size, mode, memory)
+        ours.on_result(100 * size, "max" if mode == "min" else "min", memory)  # results of the other kind do not count
+        theirs.step(size)
+        expected.append(theirs())
+        assert ours.lr(len(expected)) == pytest.approx(expected[-1], rel=1e-12), len(expected)
+    assert len(set(expected)) >= 4 and expected[-1] == pytest.approx(last)
+
+
 def test_one_epoch_ahead() -> None:
     """The person re-identification recipes have `by_epoch: True, last_epoch: 0`: each fall comes an epoch early."""
     ours = schedule("Piecewise", decay_epochs=[4], values=[0.1, 0.01], by_epoch=True, last_epoch=0)

@@ -107,7 +107,8 @@ def evaluate(
     space = opening.open_workspace(session, config)
     flags = {"Global.device": device, "Global.re_ranking": rerank or None}
     settings = with_lists(workspace_config(space, config, override or (), flags), ("query", "gallery"))
-    model = opening.chosen_model(session, model, pretrained) or opening.weights_override(settings)
+    model = opening.chosen_model(session, model, pretrained, dry_run=dry_run)
+    model = model or opening.weights_override(session, settings, dry_run=dry_run)
     classifies = settings.classifies and pretrained is None
     if classifies:
         from shitu_cli.cli.classifier import refuse_options, show_classifier

@@ -70,7 +70,7 @@ def export(
     exported = run(
         settings,
         out,
-        checkpoint=checkpoint or (None if settings is None else opening.weights_override(settings)),
+        checkpoint=checkpoint or (None if settings is None else opening.weights_override(session, settings)),
         pretrained=pretrained,
         formats=tuple(dict.fromkeys(part for item in format or () for part in item.split(","))),
         normalize=normalize,

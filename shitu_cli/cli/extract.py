@@ -69,7 +69,7 @@ def extract(
     if dry_run:
         session.refuse("--devices", why="--dry-run measures one process", hint="leave out --devices")
     share = opening.share_of(shard)
-    model = opening.chosen_model(session, model, pretrained)
+    model = opening.chosen_model(session, model, pretrained, dry_run=dry_run)
     config = opening.config_or_none(session, model)
     if detector is not None and devices is not None:
         raise UsageError(

@@ -66,7 +66,7 @@ def build(
     _refuse_conflicts(sources, features, detector)
     if kind in EXACT:
         session.refuse("--recall", why=f"--kind {kind} compares all vectors", hint="leave it out, or --kind hnsw")
-    model = opening.chosen_model(session, model, pretrained)
+    model = opening.chosen_model(session, model, pretrained, dry_run=dry_run)
     optional = pretrained is not None or _names_everything(index, store, sources, features, model)
     space = opening.open_workspace(
         session, optional=optional, instead=["say where: ", Command("index build", "--index", "index/")]

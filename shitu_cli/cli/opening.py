@@ -87,18 +87,21 @@ def open_detector(
     return opened
 
 
-def weights_override(config: Config) -> Path | None:
+def weights_override(session: Session, config: Config, *, dry_run: bool = False) -> Path | None:
     """Return the weights of the option `-o Global.pretrained_model=…`, which PaddleClas's tools evaluate and export.
 
-    None without that option: what the file itself names there is where training begins.
+    None without that option: what the file itself names there is where training begins. A `dry_run` downloads nothing.
     """
     from shitu_cli.config.places import prefix_of
-    from shitu_cli.weights.store import obtain
+    from shitu_cli.weights.store import find_here, not_here, obtain
 
     source = config.Global.pretrained_model
     if not source or not config.origins.get("Global.pretrained_model", "").startswith("-o"):
         return None
-    return prefix_of(obtain(source).path)
+    located = find_here(source) if dry_run else obtain(source, session.console)
+    if located is None:
+        raise not_here(source)
+    return prefix_of(located.path)
 
 
 def share_of(shard: str | None) -> Share | None:
@@ -110,15 +113,19 @@ def share_of(shard: str | None) -> Share | None:
     return Share.parse(shard)
 
 
-def chosen_model(session: Session, model: Path | None, pretrained: str | None) -> Path | None:
-    """Return the model of --model or --pretrained; published weights are downloaded and exported at first use."""
+def chosen_model(session: Session, model: Path | None, pretrained: str | None, *, dry_run: bool = False) -> Path | None:
+    """Return the model of --model or --pretrained; published weights are downloaded and exported at first use.
+
+    Files of --pretrained are relative to the current folder. A `dry_run` downloads nothing and keeps no export.
+    """
     if pretrained is None:
         return model
     if model is not None:
         raise UsageError("--model and --pretrained both choose the model", hint="give one of them")
+    from shitu_cli.config.places import as_given
     from shitu_cli.deployment.pretrained import export_pretrained
 
-    return export_pretrained(pretrained, session.console)
+    return export_pretrained(as_given(pretrained), session.console, dry_run=dry_run)
 
 
 def chosen_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:

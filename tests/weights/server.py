@@ -16,6 +16,7 @@ class Behaviour:
 
     files: dict[str, bytes] = field(default_factory=dict)
     cut_after: list[int] = field(default_factory=list)  # bytes after which one answer each breaks off
+    stall_after: list[int] = field(default_factory=list)  # bytes after which one answer each says nothing more
     failures: int = 0  # answers of 503 before it works
     delay: float = 0.0  # seconds per answer
     ranges: bool = True
@@ -27,6 +28,8 @@ class Behaviour:
 @contextmanager
 def serving(behaviour: Behaviour) -> Iterator[str]:
     """The server's address while the context lasts."""
+
+    ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -54,6 +57,12 @@ def serving(behaviour: Behaviour) -> Iterator[str]:
             self.send_header("ETag", behaviour.tag)
             self.end_headers()
             rest = data[start:]
+            if behaviour.stall_after:
+                self.wfile.write(rest[: behaviour.stall_after.pop(0)])
+                self.wfile.flush()
+                ended.wait(60)
+                self.close_connection = True
+                return
             if behaviour.cut_after:
                 self.wfile.write(rest[: behaviour.cut_after.pop(0)])
                 self.wfile.flush()
@@ -76,6 +85,7 @@ def serving(behaviour: Behaviour) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
+        ended.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -8,15 +8,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
+from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.reporting import SilentReporter
-from shitu_cli.weights import download, store
-from shitu_cli.weights.catalogue import CATALOGUE, Package, Published, find_published, published_for
-from shitu_cli.weights.download import check_note, fetch, note_of
+from shitu_cli.weights import download
+from shitu_cli.weights.caches import note_of
+from shitu_cli.weights.download import fetch
+from shitu_cli.weights.files import check_weights
 from tests.weights.server import Behaviour, serving
 
 DATA = np.random.default_rng(0).bytes(700_000)
@@ -33,16 +35,7 @@ class Lines(SilentReporter):
         self.lines.append(text)
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("SHITU_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "SHITU_WEIGHTS_MIRROR", "HF_HUB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SHITU_WEIGHTS", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-def get(target: Path, *addresses: str, **options: str) -> Path:
+def get(target: Path, *addresses: str, **options: Any) -> Path:
     return fetch(target, addresses, SilentReporter(), wait=lambda seconds: None, **options)
 
 
@@ -115,6 +108,9 @@ def test_when_nothing_works_the_address_and_the_place_are_named(tmp_path: Path) 
         f"{address}/mirror/w: the server answers 404 Not Found",
     ]
     assert caught.value.hint == f"download {address}/w elsewhere and put it at {tmp_path / 'w'}"
+    with serving(Behaviour()) as address, pytest.raises(EnvironmentProblem) as caught:
+        get(tmp_path / "w", f"{address}/mirror/w", f"{address}/w", by_hand="https://publisher/w")
+    assert caught.value.hint == f"download https://publisher/w elsewhere and put it at {tmp_path / 'w'}"
     (tmp_path / "w").write_bytes(DATA)  # by hand
     assert get(tmp_path / "w", "http://127.0.0.1:9/w").read_bytes() == DATA
 
@@ -145,8 +141,9 @@ def test_a_full_disk_is_named_and_the_part_stays_for_later(tmp_path: Path, monke
     with serving(Behaviour({"/w": DATA})) as address:
         with monkeypatch.context() as patch:
             patch.setattr(download.os, "fsync", refuse)
-            with pytest.raises(EnvironmentProblem, match="No space left"):
+            with pytest.raises(EnvironmentProblem, match="No space left") as caught:
                 get(tmp_path / "w", f"{address}/w")
+        assert "SHITU_WEIGHTS=" in str(caught.value.hint)
         assert not (tmp_path / "w").exists()
         assert get(tmp_path / "w", f"{address}/w").read_bytes() == DATA
 
@@ -165,138 +162,77 @@ def test_four_processes_at_once_download_once(tmp_path: Path) -> None:
     assert outputs == [str(len(DATA))] * 4 and len(behaviour.requests) == 1
 
 
-def test_a_file_that_changes_after_its_download_is_noticed(tmp_path: Path) -> None:
-    with serving(Behaviour({"/w": DATA})) as address:
-        path = get(tmp_path / "w", f"{address}/w")
-    assert check_note(path) == DIGEST
-    path.write_bytes(DATA[:-1])
-    with pytest.raises(DataError, match="has changed since it was downloaded"):
-        check_note(path)
-
-
-def published(address: str, **more: object) -> Published:
-    return Published("tiny", "PPLCNet_x0_25", "nothing", (f"{address}/tiny.pdparams",), **more)
-
-
-def test_the_caches_of_others_are_looked_in_before_anything_is_downloaded(
+def test_a_server_that_falls_silent_is_left_and_the_rest_comes_from_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = published("http://127.0.0.1:9", hub=("timm/tiny.in1k", "model.safetensors"))
-    monkeypatch.setitem(CATALOGUE, "tiny", entry)
-    home = tmp_path / "home"
-    places = {
-        "the Hugging Face cache": home / ".cache/huggingface/hub/models--timm--tiny.in1k/snapshots/1/model.safetensors",
-        "PaddleClas's cache": home / ".paddleclas/weights/tiny.pdparams",
-        "the cache": tmp_path / "cache/tiny.in1k.safetensors",
-    }
-    for origin, path in places.items():
-        path.parent.mkdir(parents=True)
-        path.write_bytes(DATA)
-        located = store.obtain("tiny")
-        assert (located.path, located.origin) == (path, origin)
-
-
-def test_an_address_of_paddleclas_is_looked_up_in_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/others/resnet50_torch2paddle.pdparams"
-    assert not store.looks_like_a_file(theirs)
-    monkeypatch.setattr(store, "fetch", lambda target, *_: target)
-    path = tmp_path / "home/.paddleclas/weights/resnet50_torch2paddle.pdparams"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(DATA)
-    assert store.obtain(theirs).path == path
-    for other in (theirs.replace("resnet50", "resnet18"), theirs.replace("bcebos.com", "example.org")):
-        assert store.obtain(other).origin == "downloaded"
-
-
-def test_a_package_carries_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "site" / "tiny_weights"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise SystemExit('not to be imported')")
-    (package / "w.pth").write_bytes(DATA)
-    entry = Published("tiny", "n", "t", (), package=Package("tiny-weights", "tiny_weights", "w.pth"), sha256=DIGEST)
-    monkeypatch.setitem(CATALOGUE, "tiny", entry)
-    with pytest.raises(UsageError) as caught:
-        store.obtain("tiny")
-    assert caught.value.hint == "pip install tiny-weights"
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    assert store.obtain("tiny").path == package / "w.pth"
-    (package / "w.pth").write_bytes(b"forged")
-    with pytest.raises(DataError, match="not the published file of tiny"):
-        store.obtain("tiny")
-
-
-def test_mirror_and_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    behaviour = Behaviour({"/m/tiny.in1k.safetensors": DATA, "/timm/tiny.in1k/resolve/main/model.safetensors": DATA})
-    hub = "https://huggingface.co/timm/tiny.in1k/resolve/main/model.safetensors"
-    entry = Published("tiny", "n", "t", (hub,), hub=("timm/tiny.in1k", "model.safetensors"))
-    monkeypatch.setitem(CATALOGUE, "tiny", entry)
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    behaviour = Behaviour({"/w": DATA}, stall_after=[200_000])
     with serving(behaviour) as address:
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_TOKEN", "secret")
-        located = store.obtain("tiny")
-        assert located.path == tmp_path / "cache/tiny.in1k.safetensors"
-        located.path.unlink()
-        monkeypatch.setenv("SHITU_WEIGHTS_MIRROR", f"{address}/m/")
-        store.obtain("tiny")
-    assert [path for path, _ in behaviour.requests] == [
-        "/timm/tiny.in1k/resolve/main/model.safetensors",
-        "/m/tiny.in1k.safetensors",
-    ]
-    assert not any("Authorization" in headers for headers in behaviour.headers)  # the token is for the hub alone
+        assert get(tmp_path / "w", f"{address}/w", sha256=DIGEST).read_bytes() == DATA
+        assert [wanted for _, wanted in behaviour.requests] == [None, "bytes=200000-"]
+        behaviour.stall_after = [0] * 3
+        with pytest.raises(EnvironmentProblem, match="cannot be downloaded"):
+            get(tmp_path / "v", f"{address}/w")
+    assert not (tmp_path / "v").exists()
 
 
-def test_an_address_and_a_file(tmp_path: Path) -> None:
-    with serving(Behaviour({"/other/own.pdparams": DATA})) as address:
-        located = store.obtain(f"{address}/other/own.pdparams?download=1")
-    assert located.path.parent == tmp_path / "cache" and located.path.match("own-????????????.pdparams")
-    assert store.obtain(str(located.path)).path == located.path
-    with pytest.raises(DataError, match="no weights file"):
-        store.obtain(str(tmp_path / "nothing.pdparams"))
+PAGE = b"\n  <!DOCTYPE html><html><head><title>Welcome to our Wi-Fi</title></head></html>"
 
 
-def test_files_of_one_name_at_two_addresses_are_two() -> None:
-    behaviour = Behaviour({"/run1/best_model.pdparams": b"first", "/run2/best_model.pdparams": b"second"})
-    with serving(behaviour) as address:
-        for _ in range(2):
-            first, second = (store.obtain(f"{address}/run{n}/best_model.pdparams").path for n in (1, 2))
-            assert (first.read_bytes(), second.read_bytes()) == (b"first", b"second")
-    assert len(behaviour.requests) == 2
+@pytest.mark.parametrize("name", ["w.pdparams", "w.safetensors", "w.pth"])
+def test_a_login_page_is_no_file_of_weights_and_nothing_of_it_is_kept(name: str, tmp_path: Path) -> None:
+    for body, said in ((PAGE, "a web page arrived"), (b'{"error": "no such key"}', "not a file of weights")):
+        with serving(Behaviour({"/w": body})) as address, pytest.raises(EnvironmentProblem) as caught:
+            get(tmp_path / name, f"{address}/w", check=check_weights)
+        assert caught.value.details[0].startswith(f"{address}/w: ") and said in caught.value.details[0]
+        assert ".part" not in caught.value.details[0]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.lock"]
 
 
-def test_a_user_without_a_home_has_no_caches_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", nowhere)
-    for name in ("XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    with serving(Behaviour({"/tiny.pdparams": DATA})) as address:
-        entry = published(address, hub=("timm/tiny.in1k", "model.safetensors"))
-        monkeypatch.setitem(CATALOGUE, "tiny", entry)
-        assert store.locate(entry) is None
-        assert store.obtain("tiny").path == tmp_path / "cache" / entry.file_name
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    monkeypatch.delenv("SHITU_WEIGHTS")
-    assert store.locate(entry) is None  # and no error
+def test_a_page_instead_of_a_published_file_is_said_to_be_one(tmp_path: Path) -> None:
+    with serving(Behaviour({"/w": PAGE})) as address, pytest.raises(EnvironmentProblem) as caught:
+        get(tmp_path / "w", f"{address}/w", sha256=DIGEST)
+    assert "a web page arrived" in caught.value.details[0]
 
 
-def test_names_are_found_by_what_people_type() -> None:
-    assert find_published("PP-ShiTu-V2").network == "PPLCNetV2_base_ShiTu"
-    assert find_published("vit_small_patch14_dinov2").name == "vit_small_patch14_dinov2.lvd142m"
-    with pytest.raises(UsageError, match="did you mean"):
-        find_published("PPLCNet_x3_0")
-    plain, distilled = published_for("PPLCNet_x2_5"), published_for("PPLCNet_x2_5", distilled=True)
-    assert plain is not None and plain.name == "PPLCNet_x2_5"
-    assert distilled is not None and distilled.name == "PPLCNet_x2_5_ssld"
-    assert published_for("PPLCNet_x0_35", distilled=True) is None
+def test_the_beginning_of_a_hash_is_compared(tmp_path: Path) -> None:
+    with serving(Behaviour({"/w": DATA})) as address:
+        assert get(tmp_path / "w", f"{address}/w", sha256=DIGEST[:8]).is_file()
+        with pytest.raises(EnvironmentProblem):
+            get(tmp_path / "v", f"{address}/w", sha256="0" * 8)
 
 
-def test_every_entry_is_complete() -> None:
-    from shitu_cli.config.parts import KINDS
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9"),
+        ("ALL_PROXY", "socks://user:secret@127.0.0.1:9"),
+        ("SSL_CERT_FILE", "/no/such/file.pem"),
+    ],
+)
+def test_settings_that_do_not_work_are_named_beside_the_address(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value.startswith("socks5"):
+        monkeypatch.setitem(sys.modules, "socksio", None)  # as without that package
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EnvironmentProblem) as caught:
+        get(tmp_path / "w", "https://127.0.0.1:9/w")
+    assert caught.value.details[0].startswith("https://127.0.0.1:9/w: the settings")
+    assert variable in caught.value.details[0] and "secret" not in caught.value.details[0]
+    assert caught.value.hint == f"download https://127.0.0.1:9/w elsewhere and put it at {tmp_path / 'w'}"
 
-    files = [entry.file_name for entry in CATALOGUE.values()]
-    assert len(set(files)) == len(files)
-    for entry in CATALOGUE.values():
-        assert entry.network in KINDS["backbone"].parts, entry.name
-        assert entry.addresses or entry.package, entry.name
-        assert all(address.startswith("https://") for address in entry.addresses), entry.name
+
+def test_a_host_that_cannot_be_encoded_is_an_address_that_does_not_work(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="cannot be downloaded"):
+        get(tmp_path / "w", f"http://{'a' * 70}.example/w")
+
+
+@pytest.mark.parametrize("there", ["folder", "target"])
+def test_a_cache_that_refuses_is_replaced_by_another_one(there: str, tmp_path: Path) -> None:
+    """Working elsewhere with -w, the usual way out, moves no cache."""
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    folder = tmp_path / "cache" / "deeper" if there == "folder" else tmp_path / "cache"
+    with serving(Behaviour({"/w": DATA})) as address, pytest.raises(EnvironmentProblem) as caught:
+        get(folder / "w", f"{address}/w")
+    assert "SHITU_WEIGHTS=" in str(caught.value.hint) and "-w" not in str(caught.value.hint)

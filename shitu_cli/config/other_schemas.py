@@ -8,16 +8,23 @@ from typing import Any
 
 from shitu_cli.errors import Command, ConfigError, Message
 
+_TRAINING = ("Loss", "Optimizer", "DataLoader")  # blocks that training needs
 _GIVEN = ("--config", "--override")  # options of the command that was called with such a file
 # Keys of a module's Train block in PaddleX, and the options of `shitu train` that say the same.
 _TRAIN = {"epochs_iters": "--epochs", "batch_size": "--batch-size", "learning_rate": "--lr"}
 
 
 def refuse_other_schemas(path: Path, values: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a module config or a pipeline of PaddleX, and for one of PaddleClas's deployment."""
+    """Raise ConfigError for a module config or a pipeline of PaddleX, and for those of PaddleClas that do not train."""
+    general, gallery = _block(values, "Global"), _block(values, "IndexProcess").get("image_root")
+    if "IndexProcess" in values and "Arch" in values and not any(values.get(name) for name in _TRAINING):
+        raise ConfigError(
+            f"{path} is for PaddleClas's Gallery2FC, which does not train: it makes a classifier of the images of a "
+            "gallery",
+            hint=_as_search(gallery, None),
+        )
     if "Arch" in values:
         return
-    general = _block(values, "Global")
     if "model" in general and "dataset_dir" in general:
         raise ConfigError(
             f"{path} is a config of PaddleX, which says only what changes in the recipe of {general['model']}",
@@ -26,7 +33,6 @@ def refuse_other_schemas(path: Path, values: Mapping[str, Any]) -> None:
     if "SubModules" in values or "pipeline_name" in values:
         raise ConfigError(f"{path} is a pipeline of PaddleX, not a training config", hint=_as_search(None, None))
     if "RecPreProcess" in values or "rec_inference_model_dir" in general:
-        gallery = _block(values, "IndexProcess").get("image_root")
         raise ConfigError(
             f"{path} is a config of PaddleClas's deployment, not a training config",
             hint=_as_search(gallery, general.get("rec_inference_model_dir")),

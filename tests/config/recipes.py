@@ -277,7 +277,8 @@ RECIPES: dict[str, Values] = {
     "Products/MV3_Large_1x_Aliproduct_DLBHC": recipe(
         {**arch("MobileNetV3_large_x1_0", None, head=fc(512, 50030), class_num=512), "infer_binarize": "round"},
         split("ImageNetDataset", [DECODE, {"ResizeImage": {"size": 256}}, *CROP[1:]]),
-        split("ImageNetDataset", [DECODE, RESIZE, NORM]), general=ROUND, metric=TOPK,
+        split("ImageNetDataset", [DECODE, RESIZE, NORM]), metric=TOPK,
+        general={**ROUND, "pretrained_model": "./output_product_binary/best_model"},
         optimizer=optimizer("Piecewise", 0.1, decay_epochs=[50, 150], values=[0.1, 0.01, 0.001]),
     ),
     "Products/ResNet50_vd_Aliproduct": recipe(
@@ -339,11 +340,12 @@ CIFAR_FILES = [
 OPTIONS = {
     **{name: ["Slim=null"] for name in RECIPES if name.startswith("slim/")},
     **{name: CIFAR_FILES for name in RECIPES if name.startswith("DeepHash/")},
+    "Products/MV3_Large_1x_Aliproduct_DLBHC": ["Global.pretrained_model=null"],
 }
 # What the refusals of the others name.
 METABIN_REFUSED = "ResNet50_metabin: this backbone exists in PaddleClas, but not here: MetaBIN"
 REFUSED = {
-    "GeneralRecognition/Gallery2FC_PPLCNet_x2_5": "Slim: exists in PaddleClas, but not here",
+    "GeneralRecognition/Gallery2FC_PPLCNet_x2_5": "PaddleClas's Gallery2FC, which does not train",
     "reid/MetaBIN_ResNet50_cross_domain": METABIN_REFUSED,
     "reid/MetaBIN_ResNet50_single_source": METABIN_REFUSED,
     "metric_learning/adaface_ir18": "AdaFaceDataset: this reader exists in PaddleClas, but not here",

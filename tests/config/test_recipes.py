@@ -25,8 +25,9 @@ def test_a_recipe_loads(name: str, tmp_path: Path) -> None:
 def test_the_others_are_refused_by_what_is_missing(name: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, name))
-    assert any(says in problem for problem in caught.value.details)
-    assert not any("did you mean" in problem for problem in caught.value.details)
+    told = [caught.value.message, *caught.value.details]
+    assert any(says in problem for problem in told)
+    assert not any("did you mean" in problem for problem in told)
 
 
 def test_most_of_them_run_and_the_page_says_which() -> None:

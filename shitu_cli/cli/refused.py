@@ -8,6 +8,8 @@ from shitu_cli.errors import Command, Message, UsageError
 
 # Options of PaddleClas's launcher and of its older scripts, and those that say the same here.
 _OPTIONS_ELSEWHERE = {"--gpus": "--devices", "--selected_gpus": "--devices", "--use_gpu": "--device"}
+_PROFILER = ("-p", "--profiler_options")  # of PaddleClas's scripts
+_WITHOUT_PROFILER = "leave it out: PaddleClas's profiler does not exist here; train.log says how fast training is"
 _CONFIG = ("-c", "--config", "-o", "--override")
 
 
@@ -20,7 +22,13 @@ def usage_error(error: Any) -> UsageError:
     remark = f"; did you mean {ours}?" if ours else ""
     text = f"{' '.join(error.format_message().split())}{remark}"
     instead = _instead_of_config(path.partition(" ")[2], context) if option in _CONFIG else None
+    if option in _PROFILER and _takes_config(context):
+        instead = _WITHOUT_PROFILER
     return UsageError(text, hint=instead or f"{path} --help lists its arguments and options")
+
+
+def _takes_config(context: Any) -> bool:
+    return any(parameter.name == "override" for parameter in context.command.params)
 
 
 def _instead_of_config(command: str, context: Any) -> Message | None:

@@ -116,6 +116,13 @@ def test_options_of_paddles_launcher_are_known(tmp_path: Path) -> None:
     assert done.returncode == 2 and "No such option: --gpus; did you mean --devices?" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["-p", "--profiler_options"])
+def test_the_profiler_of_paddleclas_is_named_as_that(name: str, tmp_path: Path) -> None:
+    done = shitu("train", "-c", "x.yaml", name, "batch_range=[10,20]", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and f"No such option: {name}" in done.stderr
+    assert "hint: leave it out: PaddleClas's profiler does not exist here" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "hint"),
     [

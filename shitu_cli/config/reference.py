@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from shitu_cli.config.kinds import Keys, describe, fields_of, shown
 from shitu_cli.config.parts import KINDS, plain
-from shitu_cli.config.parts.initializers import ParameterAttribute
+from shitu_cli.config.parts.initializers import ParameterAttribute, ParameterDecay
 from shitu_cli.config.parts.optimizers import Regularizer
 from shitu_cli.config.schema import AmpConfig, ArchConfig, DatasetConfig, EmaConfig, GlobalConfig, LoaderConfig
 
@@ -32,6 +32,7 @@ _BLOCKS: tuple[tuple[str, type[Keys]], ...] = (
     ("EMA", EmaConfig),
     ("Optimizer.regularizer", Regularizer),
     ("weight_attr, bias_attr", ParameterAttribute),
+    ("weight_attr.regularizer, bias_attr.regularizer", ParameterDecay),
 )
 # Where a config names the parts of a kind.
 _PLACES = {
@@ -43,7 +44,7 @@ _PLACES = {
     "schedule": "`Optimizer.lr` with a `name`",
     "sampler": "`DataLoader.….sampler` with a `name`",
     "transform": "`DataLoader.….dataset.transform_ops`, a list of `- Name: {keys}` in their order",
-    "metric": "`Metric.Eval`, a list of `- Name: {keys}`",
+    "metric": "`Metric.Eval`, a list of `- Name: {keys}`; TopkAcc also in `Metric.Train`, for the log of training",
     "initializer": "`initializer` of a `weight_attr` or `bias_attr`, with a `name`",
 }
 

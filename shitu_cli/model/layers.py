@@ -7,7 +7,7 @@ from collections.abc import Callable
 import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
-from paddle.regularizer import L2Decay
+from paddle.regularizer import L1Decay, L2Decay
 
 from shitu_cli.config.parts.initializers import Attribute, Initializer, ParameterAttribute
 from shitu_cli.model import kernels
@@ -199,7 +199,9 @@ def parameter_attr(value: Attribute, default: nn.initializer.Initializer | None 
     if not isinstance(value, ParameterAttribute):
         return ParamAttr(initializer=default)
     initializer = default if value.initializer is None else value.initializer.build()
-    return ParamAttr(initializer=initializer, learning_rate=value.learning_rate)
+    decay = value.regularizer
+    regularizer = None if decay is None else (L1Decay if decay.name == "L1Decay" else L2Decay)(decay.coeff)
+    return ParamAttr(initializer=initializer, learning_rate=value.learning_rate, regularizer=regularizer)
 
 
 def _norm_attr(lr_mult: float, decay: bool) -> ParamAttr:

@@ -246,9 +246,9 @@ def _decay(part: parts.Optimizer) -> L1Decay | L2Decay | None:
 
 def adamw(part: parts.AdamW, common: Mapping[str, Any], undecayed: set[str]) -> paddle.optimizer.Optimizer:
     """Build AdamW: its decay is decoupled, so a function of the parameter name decides, not the regularisers."""
-    coefficient = part.weight_decay
-    if coefficient is None:
-        coefficient = part.regularizer.coeff if part.regularizer is not None else 0.01
+    coefficient = 0.01 if part.weight_decay is None else part.weight_decay
+    if part.regularizer is not None:  # it replaces weight_decay, as for all optimisers
+        coefficient = part.regularizer.coeff
     return paddle.optimizer.AdamW(
         beta1=part.beta1,
         beta2=part.beta2,

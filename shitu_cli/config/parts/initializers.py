@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from shitu_cli.config.kinds import Count, Keys, Positive, Rate
+from shitu_cli.config.kinds import Count, Keys, Positive, Rate, Share
 from shitu_cli.config.parts.base import Part
 
 _MAKER = "shitu_cli.model.layers:make_initializer"
@@ -60,11 +60,20 @@ class Xavier(Initializer, built_by=_MAKER, variants={"XavierNormal": {}, "Xavier
 
 
 @dataclass(frozen=True)
+class ParameterDecay(Keys):
+    """Weight decay of one parameter in place of the optimiser's, as a term of the loss."""
+
+    name: Annotated[Literal["L1Decay", "L2Decay"], "sum of absolute values, or of squares"]
+    coeff: Annotated[Share, "factor on it; 0: none"] = 0.0
+
+
+@dataclass(frozen=True)
 class ParameterAttribute(Keys):
-    """First values and learning rate of a parameter."""
+    """First values, learning rate and weight decay of a parameter."""
 
     initializer: Annotated[Initializer | None, "first values; null: those of the layer"] = None
     learning_rate: Annotated[Rate, "factor on the learning rate"] = 1.0
+    regularizer: Annotated[ParameterDecay | None, "weight decay; null: that of the optimiser"] = None
 
 
 Attribute = bool | ParameterAttribute | None

@@ -39,6 +39,7 @@ class BNNeck(nn.Layer):
             part.num_features,
             weight_attr=parameter_attr(part.weight_attr),
             bias_attr=parameter_attr(part.bias_attr),
+            use_global_stats=part.use_global_stats,
         )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:

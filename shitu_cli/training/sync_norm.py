@@ -31,7 +31,7 @@ def _forward(norm: Any, ranks: Ranks) -> Any:
     original = norm.forward
 
     def forward(x: paddle.Tensor) -> paddle.Tensor:
-        if not norm.training:
+        if not norm.training or norm._use_global_stats:  # whose statistics stay as they are
             return original(x)
         gamma = paddle.ones_like(norm._mean) if norm.weight is None else norm.weight
         beta = paddle.zeros_like(norm._mean) if norm.bias is None else norm.bias

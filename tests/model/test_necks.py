@@ -92,6 +92,18 @@ def test_exported_features_are_the_networks(tmp_path, form, size):
         np.testing.assert_allclose(onnx_session(tmp_path / "inference.onnx")(images.numpy()), want, atol=1e-5)
 
 
+def test_a_norm_may_keep_its_statistics():
+    block = {"name": "BNNeck", "num_features": 1280, "use_global_stats": True}
+    stop = {"name": "flatten"}
+    neck = build_rec_model({"Backbone": {"name": "PPLCNet_x0_25"}, "BackboneStopLayer": stop, "Neck": block}).neck
+    features = paddle.randn([4, 1280]) + 3
+    neck.train()
+    learning = neck(features).numpy()
+    assert not neck.feat_bn._mean.numpy().any()
+    neck.eval()
+    np.testing.assert_allclose(learning, neck(features).numpy(), rtol=1e-6)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match=r"Arch\.Neck\.levels: got 9, the backbone has 5 stages"):
         pyramid_model(levels=9)

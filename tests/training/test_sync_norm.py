@@ -26,6 +26,7 @@ class _Two(Ranks):
         lambda: nn.BatchNorm2D(5),
         lambda: nn.BatchNorm1D(5),
         lambda: nn.BatchNorm1D(5, weight_attr=False, bias_attr=False),  # as AdaFace's networks have one
+        lambda: nn.BatchNorm1D(5, use_global_stats=True),  # as BNNeck may have one
     ],
 )
 def test_values_gradients_and_statistics(make: object) -> None:

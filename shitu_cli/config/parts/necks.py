@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from shitu_cli.config.kinds import Count, Range
 from shitu_cli.config.parts.base import Part
@@ -34,12 +35,18 @@ class BNNeck(Neck, built_by=_NECKS):
     num_features: Annotated[Count, "size of the feature"]
     weight_attr: Annotated[Attribute, "first values and learning rate of the scale"] = None
     bias_attr: Annotated[Attribute, "first values and learning rate of the shift; false: no shift"] = None
+    use_global_stats: Annotated[bool | None, "whether training too normalises by the statistics of all batches"] = None
 
 
 @dataclass(frozen=True)
 class VehicleNeck(Neck, built_by=_NECKS):
     """A 1x1 convolution on the pooled map."""
 
+    ignored: ClassVar[tuple[str, ...]] = ("bias_attr",)  # PaddleClas gives the bias weight_attr
+    not_supported: ClassVar[Mapping[str, Any]] = {
+        **dict.fromkeys(("kernel_size", "stride", "dilation", "groups"), 1),
+        **{"padding": 0, "padding_mode": "zeros", "weight_attr": None, "data_format": "NCHW"},
+    }
     in_channels: Annotated[Count, "size of the input"]
     out_channels: Annotated[Count, "size of the feature"]
 

@@ -38,7 +38,10 @@ def config_values(config: Config) -> dict[str, Any]:
             **({"Train": _split(loaders.train)} if loaders.train else {}),
             **({"Eval": evaluation} if evaluation else {}),
         },
-        "Metric": {"Eval": listed(config.Metric)},
+        "Metric": {
+            **({"Train": listed(config.train_metrics)} if config.train_metrics else {}),
+            "Eval": listed(config.Metric),
+        },
     }
     if config.loss_optimizers or config.Optimizer.scope is not None:
         values["Optimizer"] = [

@@ -12,7 +12,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -230,12 +230,13 @@ NO_KEY = {"no key": True}  # metadata of a field that only the constructor takes
 class Keys:
     """A block of the config: a dataclass whose fields are its keys.
 
-    `ignored` keys of PaddleClas are accepted without effect, `not_supported` ones are refused, like those that
-    config/unsupported.py explains; `renamed` maps other names of keys to fields.
+    `ignored` keys of PaddleClas are accepted without effect, `not_supported` ones only with their defaults there (None:
+    off), and else refused, like those that config/unsupported.py explains; `renamed` maps other names of keys to
+    fields.
     """
 
     ignored: ClassVar[tuple[str, ...]] = ()
-    not_supported: ClassVar[tuple[str, ...]] = ()
+    not_supported: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
     renamed: ClassVar[dict[str, str]] = {}
 
     def problems(self) -> Iterator[tuple[str, str]]:

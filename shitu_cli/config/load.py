@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from shitu_cli.config.arguments import several
 from shitu_cli.config.distillation import MODEL, check_networks, read_networks
 from shitu_cli.config.kinds import fields_of
 from shitu_cli.config.other_schemas import refuse_other_schemas
-from shitu_cli.config.paddleclas import as_intended
+from shitu_cli.config.paddleclas import NOT_READ, as_intended
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.parts.losses import Loss
-from shitu_cli.config.parts.metrics import Metric
+from shitu_cli.config.parts.metrics import Metric, TopkAcc
 from shitu_cli.config.parts.optimizers import Optimizer
 from shitu_cli.config.parts.schedules import Schedule
 from shitu_cli.config.places import absolute
@@ -32,17 +31,16 @@ from shitu_cli.config.schema import (
     LoaderConfig,
     SplitConfig,
 )
+from shitu_cli.config.scopes import read_optimizers
 from shitu_cli.config.source import BLOCKS, ConfigSource
 from shitu_cli.config.unsupported import READERS_ELSEWHERE, left_out
 from shitu_cli.errors import ARGUMENTS, Command, ConfigError, Message
 from shitu_cli.inputs import StrPath
 from shitu_cli.reporting import counted
 
-NETWORK = "RecModel"  # the scope of the optimiser that trains the network
 # PaddleClas's reader of CIFAR-10 as files with a list: it prepares the images itself.
 CIFAR = "CustomizedCifar10"
 CIFAR_OPS = [{"Resize": {"size": [224, 224]}}, {"ToTensor": {}}, {"Normalize": {}}]
-BLOCKS_IGNORED = ("Infer", "PostProcess", "profiler_options", "IndexProcess")
 
 
 class InvalidConfig(ConfigError):
@@ -107,38 +105,8 @@ class ConfigReader(Reader):
     def losses(self, value: Any) -> tuple[Loss, ...]:
         block = self.mapping("Loss", value, missing_ok=True)
         self.unknown("Loss", block, ["Train", "Eval"])
+        self.names("Loss.Eval", "loss", block.get("Eval") or [])
         return tuple(self.listed("Loss.Train", "loss", block["Train"])) if "Train" in block else ()
-
-    def optimizers(self, value: Any, losses: Sequence[str]) -> list[Optimizer]:
-        """Return the network's optimiser first and those of `losses` last, from one block or a list with scopes."""
-        if not isinstance(value, list):
-            optimizer = self.named("Optimizer", "optimizer", value)
-            return [] if optimizer is None else [optimizer]
-        optimizers: list[Optimizer] = []
-        for key, name, args in self.entries("Optimizer", value):
-            block = dict(self.mapping(key, args))
-            scope = block.pop("scope", None)
-            self.scope(key, scope, losses)
-            optimizer = self.named(key, "optimizer", {"name": name, **block}, scope=None if scope == NETWORK else scope)
-            if optimizer is not None:
-                optimizers.append(optimizer)
-        scopes = [optimizer.scope for optimizer in optimizers]
-        if len(set(scopes)) < len(scopes):
-            self.problem("Optimizer", "two optimisers have the same scope")
-        if optimizers and all(scope in losses for scope in scopes):
-            self.problem("Optimizer", f"no optimiser has the scope {NETWORK}, which means the network")
-        return sorted(optimizers, key=lambda optimizer: (optimizer.scope is not None, optimizer.scope in losses))
-
-    def scope(self, key: str, scope: Any, losses: Sequence[str]) -> None:
-        """Report a scope that is neither RecModel, nor a loss of the config, nor a pattern of layers."""
-        expected = f"one of {', '.join(sorted((NETWORK, *losses)))}, or a pattern of layers such as backbone.blocks.*"
-        if not isinstance(scope, str) or (scope.endswith("Loss") and scope not in losses):
-            self.problem(f"{key}.scope", f"got {show(scope)}, expected {expected}")
-            return
-        try:
-            re.compile(scope)
-        except re.error as error:
-            self.problem(f"{key}.scope", f"got {show(scope)}, which is not a pattern ({error}); expected {expected}")
 
     def split(self, key: str, value: Any) -> SplitConfig | None:
         block = self.mapping(key, value)
@@ -190,13 +158,20 @@ class ConfigReader(Reader):
             )
         return split
 
-    def metrics(self, value: Any) -> tuple[Metric, ...]:
+    def metrics(self, value: Any) -> tuple[tuple[Metric, ...], tuple[TopkAcc, ...]]:
+        """Return the metrics of evaluations, and those of training: the accuracy of the head."""
         block = self.mapping("Metric", value, missing_ok=True)
         self.unknown("Metric", block, ["Train", "Eval"])
-        return tuple(self.listed("Metric.Eval", "metric", block["Eval"])) if block.get("Eval") else ()
+        of_training = []
+        for number, part in enumerate(self.listed("Metric.Train", "metric", block.get("Train") or [])):
+            if isinstance(part, TopkAcc):
+                of_training.append(part)
+            else:
+                self.problem(f"Metric.Train.{number}.{part.name}", "training measures only TopkAcc, on its own batches")
+        return tuple(self.listed("Metric.Eval", "metric", block.get("Eval") or [])), tuple(of_training)
 
     def optional(self, key: str, value: Any, cls: type[T]) -> T | None:
-        return self.plain_block(key, value, cls) if value is not None and value != {} else None
+        return self.plain_block(key, value, cls) if value is not None else None
 
 
 def load_config(
@@ -227,15 +202,15 @@ def load_config(
     values = source.values
     refuse_other_schemas(path, values)
     reader = ConfigReader(source.origins, str(path), source.former)
-    reader.unknown("", values, [*BLOCKS, *BLOCKS_IGNORED])
+    reader.unknown("", values, [*BLOCKS, *NOT_READ])
     general = reader.plain_block("Global", values.get("Global"), GlobalConfig)
     whole = values.get("Global")
     class_num = whole.get("class_num") if isinstance(whole, dict) else None
     arch, distillation = reader.networks(values.get("Arch"), class_num)
     losses = reader.losses(values.get("Loss"))
-    optimizers = reader.optimizers(values.get("Optimizer"), [loss.name for loss in losses])
-    loaders, metrics = reader.loaders(values.get("DataLoader")), reader.metrics(values.get("Metric"))
-    amp = reader.optional("AMP", values.get("AMP"), AmpConfig)
+    optimizers = read_optimizers(reader, values.get("Optimizer"), [loss.name for loss in losses])
+    loaders, (metrics, train_metrics) = reader.loaders(values.get("DataLoader")), reader.metrics(values.get("Metric"))
+    amp = reader.optional("AMP", values.get("AMP") or None, AmpConfig)  # an empty block is off, as in PaddleClas
     ema = reader.optional("EMA", values.get("EMA"), EmaConfig)
     if arch is not None:
         check_networks(reader, losses, arch, distillation)
@@ -246,6 +221,7 @@ def load_config(
         Optimizer=optimizers[0] if optimizers else Optimizer(lr=Schedule()),
         DataLoader=loaders,
         Metric=metrics,
+        train_metrics=train_metrics,
         AMP=amp,
         EMA=ema,
         Distillation=distillation,

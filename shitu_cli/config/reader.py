@@ -41,6 +41,11 @@ def _is_off(value: Any) -> bool:
     return all(map(_is_off, value.values())) if isinstance(value, dict) else not value
 
 
+def _keys_of(cls: type[Keys]) -> set[str]:
+    """Return all keys that a block may have, also those of PaddleClas."""
+    return {*fields_of(cls), *cls.ignored, *cls.not_supported, *cls.renamed}
+
+
 class Reader:
     """Walks through plain values, collects problems, and returns typed blocks (None for those with problems)."""
 
@@ -71,21 +76,23 @@ class Reader:
             self.problem(key, "missing" if value is None else f"got {show(value)}, expected a block of keys")
         return {}
 
-    def unknown(
-        self, key: str, values: Mapping[str, Any], valid: Collection[str], elsewhere: Collection[str] = ()
-    ) -> None:
+    def unknown(self, key: str, values: Mapping[str, Any], valid: Collection[str], cls: type[Keys] = Keys) -> None:
         """Report keys that are not `valid`; those of PaddleClas are accepted where they are off, and else explained.
 
-        Of PaddleClas are `elsewhere` and what config/unsupported.py explains.
+        Of PaddleClas are what config/unsupported.py explains, and what `cls` does not support, whose defaults there
+        are accepted too.
         """
         for name, value in values.items():
             dotted = f"{key}.{name}" if key else name
             if name in valid:
                 continue
-            advice = "leave it out" if name in elsewhere else unsupported_key(dotted)
+            advice = unsupported_key(dotted)
+            if name in cls.not_supported:
+                advice = unsupported_key(f"{cls.__name__}.{name}") or "leave it out"
+            usual = cls.not_supported.get(name)
             if advice is None:
                 self.problem(dotted, f"unknown key{guess_or_all(name, valid)}")
-            elif _is_off(value):
+            elif value is None or (value == usual if usual else _is_off(value)):
                 self.ignored.append(dotted)
             else:
                 self.problem(dotted, f"exists in PaddleClas, but not here: {advice}")
@@ -96,7 +103,7 @@ class Reader:
         before = len(self.problems)
         fields = {name: field for name, field in fields_of(cls).items() if name not in given}
         values = {cls.renamed.get(name, name): value for name, value in values.items()}
-        self.unknown(key, values, [*fields, *cls.ignored], cls.not_supported)
+        self.unknown(key, values, [*fields, *cls.ignored], cls)
         self.ignored += [f"{key}.{name}" for name in values if name in cls.ignored and name not in fields]
         for name, value in values.items():
             if name in fields:
@@ -156,9 +163,7 @@ class Reader:
         elif isinstance(name, str) and (advice := unsupported_class(kind.singular, name)) is not None:
             self.problem(key, f"{name}: this {kind.singular} exists in PaddleClas, but not here: {advice}")
         else:
-            names = kind.names()
-            expected = f"one of the {len(names)} {kind.plural} that exist here{guess_or_all(name, names)}"
-            self.problem(key, f"got {show(name)}, expected {expected}")
+            self.unknown_name(key, kind, name)
         return None
 
     def without_former(self, key: str, kind: PartKind, args: Mapping[str, Any], cls: type[Part]) -> Mapping[str, Any]:
@@ -168,7 +173,7 @@ class Reader:
             before = kind.find(self.former[key]) if key in self.former else None
         if before is None or before is cls:
             return args
-        theirs = {*fields_of(before), *before.ignored, *before.renamed} - {*fields_of(cls), *cls.ignored, *cls.renamed}
+        theirs = _keys_of(before) - _keys_of(cls)
         return {
             name: value
             for name, value in args.items()
@@ -194,6 +199,22 @@ class Reader:
             for place, name, args in self.entries(key, items)
         ]
         return [part for part in parts if part is not None]
+
+    def names(self, key: str, kind: str, value: Any) -> None:
+        """Report entries of a list of parts that nobody knows, here or in PaddleClas; nothing else of it is read."""
+        if not isinstance(value, list):
+            self.problem(key, f"got {show(value)}, expected a list of - Name: {{arguments}}")
+            return
+        items = [{item: None} if isinstance(item, str) else item for item in value]
+        for place, name, _ in self.entries(key, items):
+            if name not in KINDS[kind].names() and unsupported_class(kind, name) is None:
+                self.unknown_name(place, KINDS[kind], name)
+
+    def unknown_name(self, key: str, kind: PartKind, name: Any) -> None:
+        """Report what is no name of a part."""
+        names = kind.names()
+        expected = f"one of the {len(names)} {kind.plural} that exist here{guess_or_all(name, names)}"
+        self.problem(key, f"got {show(name)}, expected {expected}")
 
     def entries(self, key: str, items: Sequence[Any], content: str = "{arguments}") -> Iterator[tuple[str, str, Any]]:
         """Yield dotted key, name and content of each entry `- Name: content`; report all others."""

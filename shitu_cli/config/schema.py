@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from shitu_cli.config.kinds import NO_KEY, BelowOne, Count, Keys, Length, Natural, Positive
+from shitu_cli.config.kinds import NO_KEY, BelowOne, Count, Keys, Length, Natural, Positive, Range
 from shitu_cli.config.parts import losses, metrics, optimizers
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.parts.heads import Head
@@ -38,7 +38,9 @@ class GlobalConfig(Keys):
     device: Annotated[str, "auto, cpu, gpu or gpu:1"] = "auto"
     seed: Annotated[Natural | None, "start of all random numbers; null: 0"] = None
     epochs: Annotated[Count, "how often training goes through the images"] = 20
-    save_interval: Annotated[Count, "epochs from one save to the next"] = 1
+    save_interval: Annotated[
+        int, Range(-1), "epochs from one save to the next; 0 and -1, with which PaddleClas keeps no epoch_N, mean 1"
+    ] = 1
     eval_during_train: Annotated[bool, "whether to evaluate during training"] = True
     eval_interval: Annotated[Count, "epochs from one evaluation to the next"] = 1
     start_eval_epoch: Annotated[Natural, "epochs before the first evaluation"] = 0
@@ -248,9 +250,9 @@ class Config:
 
     Paths are absolute; `root` is the folder to which relative ones refer (None for a config made in code). `origins`
     maps a dotted key to the origin of its value. `Arch` is the network that is kept, also where `Distillation` trains
-    it together with others; `written` maps a split (train, query, gallery) whose list was made by
-    data/reader_classes.py to what the file says. `notes` tell the user how this program reads the file differently than
-    PaddleClas.
+    it together with others; `train_metrics` is Metric.Train; `written` maps a split (train, query, gallery) whose list
+    was made by data/reader_classes.py to what the file says. `notes` tell the user how this program reads the file
+    differently than PaddleClas.
     """
 
     Global: GlobalConfig
@@ -259,6 +261,7 @@ class Config:
     Optimizer: optimizers.Optimizer
     DataLoader: DataLoaderConfig
     Metric: tuple[metrics.Metric, ...] = ()
+    train_metrics: tuple[metrics.TopkAcc, ...] = ()
     AMP: AmpConfig | None = None
     EMA: EmaConfig | None = None
     Distillation: DistillationConfig | None = None

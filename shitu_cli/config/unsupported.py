@@ -37,6 +37,11 @@ _KEYS: tuple[tuple[str, str], ...] = (
     (r"Backbone\.(data_format|use_fused_\w+|max_pool)", f"the layout and the kernels are chosen here: {_OUT}"),
     (r"Arch\.(pretrained|use_ssld)", "recognition says it of the backbone: Arch.Backbone.pretrained"),
     (r"Global\.use_(gpu|xpu|npu|mlu)", "Global.device says it: cpu or gpu"),
+    (r"PPLCNetV2\.use_last_conv", "the last convolution is always there; class_expand is the size of its output"),
+    (r"VehicleNeck\.weight_attr", "its weights begin as those of Paddle's convolutions; FC has weight_attr"),
+    (r"VehicleNeck\.\w+", "it is a 1x1 convolution on the pooled map, which has one pixel"),
+    (r"DistillationDistanceLoss\.reduction", "the difference is the mean over all values"),
+    (r"Cyclic\.scale_fn", "a config cannot hold a function: mode chooses one of three"),
     (r"Arch\.(fix_bn)", "-o Arch.Backbone.freeze_norm=true fixes the statistics of batch norm"),
     (r"DataLoader\.Metalearning", _METABIN),
     (r"DataLoader\.UnLabelTrain", "images without labels cannot be used in training here: leave them out"),
@@ -119,7 +124,7 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
          r"WriterHardSampler", "use DistributedBatchSampler or PKSampler"),
     ),
     "transform": (
-        (r"AutoAugment|RandAugmentV[23]|Cutout|HideAndSeek|RandomGridErasing|RandomGrayscale|GridMask|RandomAffine|"
+        (r"AutoAugment|RandAugmentV[234]|Cutout|HideAndSeek|RandomGridErasing|RandomGrayscale|GridMask|RandomAffine|"
          r"RandomApply|BlurImageOp|RandomErasingV2", "TimmAutoAugment, RandAugment and RandomErasing exist here"),
         (r"RandAugmentMC|DataAugmentation\w+|RandomRot90|PCALighting|\w*GaussianBlur|RandomSolarization|BlurImage",
          "RandAugment, RandomRotation and ColorJitter exist here"),

@@ -10,6 +10,7 @@ import paddle
 from shitu_cli.data.batch import Batch, input_of
 from shitu_cli.errors import Command, DataError
 from shitu_cli.model.heads import MarginHead
+from shitu_cli.training.accuracy import accuracies, topk_of_training
 from shitu_cli.training.build import Training
 from shitu_cli.training.finite import require_finite_losses
 from shitu_cli.training.loop_state import LoopState
@@ -24,6 +25,7 @@ class GradientStep:
 
     def __init__(self, training: Training) -> None:
         self._training = training
+        self._topk = topk_of_training(training.config)
         self.group_size = max(1, training.config.Global.update_freq)
         self._amp, self.scaler = mixed_precision(training.config, training.device)
 
@@ -44,7 +46,8 @@ class GradientStep:
     def add_gradients(self, batch: Batch, state: LoopState, in_group: int) -> tuple[dict[str, float], int]:
         """Add the gradients of a batch, one of `in_group`.
 
-        Returns the parts of the loss and the number of labelled images, both over all ranks. Raises DataError for a
+        Returns the parts of the loss (and the accuracies of Metric.Train) and the number of labelled images, both over
+        all ranks. Raises DataError for a
         batch without images, TrainingError for a loss that is not finite.
         """
         training = self._training
@@ -56,12 +59,14 @@ class GradientStep:
         self._tell_progress(state)
         images = paddle.to_tensor(input_of(batch, training.dataset.normalization))
         labels = paddle.to_tensor(np.asarray(batch.labels, dtype=np.int64))
-        losses = training.loss(in_float32(self._outputs(batch, images, labels)), labels)
+        outputs = in_float32(self._outputs(batch, images, labels))
+        losses = training.loss(outputs, labels)
+        measured = {**losses, **accuracies(outputs, labels, self._topk)}
         count = len(images)
         labelled, count_in_all, *weighted = training.ranks.sum_vector(
-            [len(batch.labels), count, *(float(loss) * count for loss in losses.values())]
+            [len(batch.labels), count, *(float(value) * count for value in measured.values())]
         )
-        parts = {name: value / count_in_all for name, value in zip(losses, weighted, strict=True)}
+        parts = {name: value / count_in_all for name, value in zip(measured, weighted, strict=True)}
         rate = training.optimizer.lr(state.global_step)
         require_finite_losses(parts, epoch=state.epoch + 1, step=state.step_in_epoch + 1, rate=rate)
         # Over all processes and batches of the group, the gradient is that of the mean over all images.

@@ -11,6 +11,7 @@ from shitu_cli.errors import Command, DataError, Message, UsageError
 from shitu_cli.processes.collectives import Ranks
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
+from shitu_cli.training.accuracy import accuracy_remarks
 from shitu_cli.training.build import Training, build_training
 from shitu_cli.training.checkpoint import LATEST, Checkpoint, has_checkpoint, load_checkpoint
 from shitu_cli.training.earlier import settle
@@ -95,7 +96,9 @@ def _introduce(training: Training, device: str, log: RunLog, reporter: Reporter)
     """Tell the user what is trained, and what deserves attention before it begins."""
     for line in _header(training, device):
         log.tell(reporter, line)
-    for text in (*precision_remarks(training.config, training.device), *training.remarks):
+    remarks = precision_remarks(training.config, training.device)
+    remarks += accuracy_remarks(training.config, training.model.head)
+    for text in (*remarks, *training.remarks):
         log.tell(reporter, text, warning=True)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from shitu_cli.config.load import load_config
 from shitu_cli.config.parts import Part, PartKind
-from shitu_cli.errors import ConfigError, plain
-from tests.config.test_peers import VEHICLE, config
+from shitu_cli.errors import ConfigError
+from tests.config.test_peers import config
 
 
 def loaded(tmp_path: Path, text: str, *overrides: str):
@@ -169,31 +169,6 @@ def test_a_third_column_is_no_camera_for_imagenet_dataset(tmp_path: Path) -> Non
     np.testing.assert_array_equal(RecDataset(train).ids, [2, 0])
 
 
-def test_differences_are_told_once(tmp_path: Path) -> None:
-    sampler = "{name: PKSampler, batch_size: 8, sample_per_id: 4, id_list: [0, 3], ratio: [2]}"
-    optimizer = (
-        "{name: Momentum, one_dim_param_no_weight_decay: True, lr: {name: Piecewise, learning_rate: 0.1, "
-        "decay_epochs: [5], values: [0.1, 0.2]}}"
-    )
-    notes = loaded(tmp_path, config(sampler=sampler, optimizer=optimizer, losses="    - CELoss: {weight: 0.5}")).notes
-    for text in (
-        "begins at 0.1 and falls to a tenth every 30 epochs",
-        "recall and mAP are means over the queries here",
-        "Loss.Train.0.CELoss.weight: 0.5 counts here",
-        "no_weight_decay_name beside it",
-        "id_list: the numbers are labels",
-    ):
-        assert sum(text in note for note in notes) == 1, text
-    assert len(notes) == 5
-    twice = loaded(tmp_path, config(losses="    - CELoss: {weight: 1.0}\n    - CELoss: {weight: 2.0}")).notes
-    assert len(twice) == 2 and "each CELoss counts here; in PaddleClas only the last" in twice[1]
-    (border,) = loaded(tmp_path, config(ops="        - Pad: {padding: 4, padding_mode: reflect}")).notes[1:]
-    assert "transform_ops.0.Pad.padding_mode: reflect counts here" in border
-    mean = loaded(tmp_path, config(more="EMA: {decay: 0.999}")).notes
-    assert len(mean) == 2 and "PaddleClas keeps 0.999 from the first step on" in mean[1]
-    assert len(loaded(tmp_path, config(**VEHICLE)).notes) == 1
-
-
 def test_no_eval_mode_means_what_the_metric_is_about(tmp_path: Path) -> None:
     assert not loaded(tmp_path, config()).classifies
     text = config().replace("    - Recallk: {topk: [1, 5]}\n    - mAP: {}", "    - TopkAcc: {topk: [1, 5]}")
@@ -229,17 +204,6 @@ def test_the_first_metric_chooses_the_best_weights(first: str, score: str, tmp_p
     assert loaded(tmp_path, text, "Global.eval_mode=classification").score == "top1"
 
 
-def test_scopes_of_optimisers_may_be_patterns_of_layers(tmp_path: Path) -> None:
-    momentum = "lr: {name: Constant, learning_rate: 1.0}"
-    optimizer = f"\n  - Momentum: {{scope: backbone.*(conv|bn), {momentum}}}\n  - SGD: {{scope: RecModel, {momentum}}}"
-    parts = loaded(tmp_path, config(optimizer=optimizer))
-    assert parts.Optimizer.name == "SGD" and [item.scope for item in parts.loss_optimizers] == ["backbone.*(conv|bn)"]
-    problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: '(', {momentum}}}")).details
-    assert "which is not a pattern" in problems[0]
-    problems = refused(tmp_path, config(optimizer=f"\n  - SGD: {{scope: CenterLoss, {momentum}}}")).details
-    assert "expected one of CELoss, RecModel, or a pattern" in problems[0]
-
-
 def test_cars_are_cut_out_by_the_boxes_beside_them(tmp_path: Path) -> None:
     from shitu_cli.data.lists import read_list
     from shitu_cli.data.reader_classes import as_lists
@@ -260,36 +224,6 @@ def test_cars_are_cut_out_by_the_boxes_beside_them(tmp_path: Path) -> None:
     assert [images.box(n) for n in range(2)] == [(10, 20, 110, 220), (1, 2, 3, 4)] and images.ids is None
     text = config().replace("name: ImageNetDataset", "name: CompCars\n      bbox_crop: True")
     assert "label_root does not say where the boxes are" in refused(tmp_path, text).details[0]
-
-
-PADDLEX = """
-Global: {model: PP-ShiTuV2_rec, mode: train, dataset_dir: ./shop, device: "gpu:0", output: output}
-Train: {num_classes: 5, epochs_iters: 2, batch_size: 8, learning_rate: 0.01, warmup_steps: 5}
-Evaluate: {weight_path: output/best_model/best_model.pdparams}
-"""
-DEPLOYMENT = """
-Global: {rec_inference_model_dir: ./models/shop, batch_size: 32, use_gpu: True}
-RecPreProcess: {transform_ops: [ResizeImage: {size: 224}]}
-IndexProcess: {index_method: HNSW32, image_root: ./gallery, index_dir: ./index}
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "is_a", "instead"),
-    [
-        (
-            PADDLEX,
-            "a config of PaddleX, which says only what changes in the recipe of PP-ShiTuV2_rec",
-            ["shitu prepare ./shop --template general_v2", "shitu train --epochs 2 --batch-size 8 --lr 0.01"],
-        ),
-        (DEPLOYMENT, "of PaddleClas's deployment", ["shitu index build ./gallery --model ./models/shop"]),
-        ("pipeline_name: PP-ShiTuV2\nSubModules: {}", "a pipeline of PaddleX", ["shitu index build", "shitu search"]),
-    ],
-)
-def test_files_for_other_things_are_named_as_that(text: str, is_a: str, instead: list[str], tmp_path: Path) -> None:
-    error = refused(tmp_path, text)
-    assert is_a in error.message and all(command in plain(error.hint) for command in instead)
-    assert error.details == []
 
 
 def test_the_whole_config_that_paddlex_writes_is_read(tmp_path: Path) -> None:

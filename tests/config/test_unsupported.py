@@ -53,11 +53,12 @@ NAMES = {
     DistributedBatchSampler BatchSampler DistributedRandomIdentitySampler PKSampler MixSampler MultiScaleSampler
     RASampler WriterHardSampler NaiveIdentityBatchSampler DomainShuffleBatchSampler ClassAwareSampler""",
     "transform": """
-    AutoAugment RandAugment RandAugmentV2 RandAugmentV3 RandAugmentMC TimmAutoAugment Cutout HideAndSeek RandomErasing
-    GridMask DecodeImage ResizeImage CropImage CropImageAtRatio CenterCrop Resize RandCropImage RandCropImageV2
-    RandFlipImage RandomHorizontalFlip RandomResizedCrop NormalizeImage ToCHWImage AugMix Pad Padv2 ToTensor Normalize
-    RandomRotation RandomRot90 CropWithPadding RandomInterpolationAugment RandomCropImage ColorJitter RandomGrayscale
-    PCALighting GaussianBlur RandomApply MixupOperator CutmixOperator FmixOperator OpSampler MixupCutmixHybrid""",
+    AutoAugment RandAugment RandAugmentV2 RandAugmentV3 RandAugmentV4 RandAugmentMC TimmAutoAugment Cutout
+    HideAndSeek RandomErasing GridMask DecodeImage ResizeImage CropImage CropImageAtRatio CenterCrop Resize
+    RandCropImage RandCropImageV2 RandFlipImage RandomHorizontalFlip RandomResizedCrop NormalizeImage ToCHWImage
+    AugMix Pad Padv2 ToTensor Normalize RandomRotation RandomRot90 CropWithPadding
+    RandomInterpolationAugment RandomCropImage ColorJitter RandomGrayscale PCALighting GaussianBlur
+    RandomApply MixupOperator CutmixOperator FmixOperator OpSampler MixupCutmixHybrid""",
 }
 READERS = """
     ImageNetDataset ImageNetLTDataset MultiLabelDataset CompCars VeriWild LogoDataset ICartoonDataset MixDataset

@@ -130,6 +130,12 @@ COMPOSITIONS = {
 }
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_with_parameters_says_that_it_learns(name: str) -> None:
+    loss = build_loss([loss_item(name, 1.0, loss_arguments(name, size=SIZE, classes=CLASSES))])
+    assert bool(loss.parameters()) == KINDS["loss"].parts[name].learns
+
+
 @pytest.mark.parametrize("composition", COMPOSITIONS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name: str, composition: str) -> None:

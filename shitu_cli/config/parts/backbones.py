@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -100,6 +100,7 @@ class PPLCNet(OfPaddleClas, built_by=f"{_FILES}.pplcnet", variants=_LCNET):
 class PPLCNetV2(OfPaddleClas, built_by=f"{_FILES}.pplcnetv2", variants=_LCNETV2):
     """PP-LCNetV2: parallel depthwise branches that become one for deployment; PP-ShiTuV2's backbone."""
 
+    not_supported: ClassVar[Mapping[str, Any]] = {"use_last_conv": True}
     shitu: bool = field(init=False)
     variant_scale: float = field(init=False)
     variant_depths: tuple[int, ...] = field(init=False)

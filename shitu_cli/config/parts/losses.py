@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from shitu_cli.config.kinds import BelowOne, Count, Length, Natural, Positive, Rate, Share
 from shitu_cli.config.parts.base import Part
@@ -18,9 +18,13 @@ Size = Annotated[Count, "size of the feature"]
 
 @dataclass(frozen=True)
 class Loss(Part):
-    """One loss of a weighted sum; those with `needs_head` look at the logits, which Arch.Head gives."""
+    """One loss of a weighted sum; those with `needs_head` look at the logits, which Arch.Head gives.
+
+    Those that `learns` is true of have parameters of their own, which are trained.
+    """
 
     needs_head: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
     weight: Annotated[Rate, "factor in the sum of losses"] = field(default=1.0, kw_only=True)
 
 
@@ -167,6 +171,7 @@ class NpairsLoss(PairLoss, built_by=f"{_FILES}.contrastive"):
 class CenterLoss(PairLoss, built_by=f"{_FILES}.centers"):
     """Squared distance of a feature to its trained class centre (Wen et al. 2016)."""
 
+    learns: ClassVar[bool] = True
     num_classes: Classes
     feat_dim: Size
 
@@ -175,6 +180,7 @@ class CenterLoss(PairLoss, built_by=f"{_FILES}.centers"):
 class ProxyAnchor(PairLoss, built_by=f"{_FILES}.centers"):
     """Proxy anchor loss (arXiv:2003.13911): every class has a trained proxy."""
 
+    learns: ClassVar[bool] = True
     num_classes: Classes
     feat_dim: Size
     margin: Annotated[Rate, "margin on the cosines"] = 0.1
@@ -186,7 +192,7 @@ class Hashing(PairLoss):
     """A loss for features whose signs are compared: Global.feature_binarize: sign."""
 
     ignored: ClassVar[tuple[str, ...]] = ("n_class",)  # the labels of a batch say it
-    not_supported: ClassVar[tuple[str, ...]] = ("multi_label",)
+    not_supported: ClassVar[Mapping[str, Any]] = {"multi_label": None}
 
 
 @dataclass(frozen=True)
@@ -274,7 +280,7 @@ class PairDistillation(NetworkLoss):
 class DistillationDMLLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
     """Deep mutual learning (arXiv:1706.00384): half the Kullback-Leibler divergence each way."""
 
-    not_supported: ClassVar[tuple[str, ...]] = ("weight_ratio", "sum_across_class_dim")  # of several labels per image
+    not_supported: ClassVar[Mapping[str, Any]] = {"weight_ratio": None, "sum_across_class_dim": None}  # of many labels
     act: Annotated[Literal["softmax", "sigmoid"], "how logits become probabilities"] = "softmax"
 
 
@@ -282,13 +288,14 @@ class DistillationDMLLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
 class DistillationCELoss(PairDistillation, built_by=f"{_FILES}.distillation"):
     """Cross entropy with the other network's probabilities as the target."""
 
-    not_supported: ClassVar[tuple[str, ...]] = ("epsilon",)
+    not_supported: ClassVar[Mapping[str, Any]] = {"epsilon": None}
 
 
 @dataclass(frozen=True)
 class DistillationDistanceLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
     """The mean difference of two outputs, value by value."""
 
+    not_supported: ClassVar[Mapping[str, Any]] = {"reduction": "mean"}
     mode: Annotated[Literal["l1", "l2", "smooth_l1"], "absolute, squared, or squared up to 1 only"] = "l2"
 
 
@@ -303,7 +310,7 @@ class DistillationKLDivLoss(PairDistillation, built_by=f"{_FILES}.distillation")
 class DistillationDKDLoss(PairDistillation, built_by=f"{_FILES}.distillation"):
     """Decoupled distillation (arXiv:2203.08679): the label against the rest, and the rest among itself."""
 
-    not_supported: ClassVar[tuple[str, ...]] = ("use_target_as_gt",)
+    not_supported: ClassVar[Mapping[str, Any]] = {"use_target_as_gt": None}
     temperature: Annotated[Positive, "what logits are divided by"] = 1.0
     alpha: Annotated[Rate, "factor on the label against the rest"] = 1.0
     beta: Annotated[Rate, "factor on the rest among itself"] = 1.0

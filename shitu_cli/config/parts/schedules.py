@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from shitu_cli.config.kinds import Count, Natural, Portion, Positive, Range, Rate
 from shitu_cli.config.parts.base import Part
@@ -107,6 +107,8 @@ class Piecewise(Schedule, built_by=f"{_MAKERS}:piecewise"):
 class Cyclic(Schedule, built_by=f"{_MAKERS}:cyclic"):
     """Rises and falls in turns (arXiv:1506.01186); the lengths count steps, or epochs with `by_epoch`."""
 
+    ignored: ClassVar[tuple[str, ...]] = (*Schedule.ignored, "scale_mode")  # of a scale_fn
+    not_supported: ClassVar[Mapping[str, Any]] = {"scale_fn": None}
     base_learning_rate: Annotated[Rate, "the lowest rate"]
     max_learning_rate: Annotated[Rate, "the highest rate"]
     step_size_up: Annotated[Count, "steps of a rise"]

@@ -82,20 +82,40 @@ def extract_list(
         reporter.info(f"{what}: features of {counted(len(dataset), 'image')} from the cache")
         return ListFeatures(dataset, kept, {}) if processes.rank == 0 else None
     engine = prepared_engine(engine, flip=flip, normalize=normalize)
-    shares = [Share(number, processes.world) for number in range(1, processes.world + 1)]
-    parts = [share.range(len(dataset), split.sampler.batch_size) for share in shares]
-    own, unreadable = extract_part(engine, split, dataset, parts[processes.rank], reporter, what, seed=seed)
-    reasons = processes.gather({str(n): why for n, why in unreadable.items()})
-    features = processes.gather_array(own, [len(part) for part in parts])
-    if features is None:
+    whole = range(len(dataset))
+    shared = extract_shared(engine, split, dataset, whole, reporter, what, processes=processes, seed=seed)
+    if shared is None:
         return None
-    skipped = {int(n): why for item in reasons for n, why in item.items()}
+    features, skipped = shared
     if cache is not None and not skipped:
         try:
             cache.write(key, features)
         except EnvironmentProblem as problem:
             reporter.warn(f"{what}: the features are not kept for the next evaluation: {problem.message}")
     return ListFeatures(dataset, features, skipped)
+
+
+def extract_shared(
+    engine: Engine,
+    split: SplitConfig,
+    dataset: RecDataset,
+    part: range,
+    reporter: Reporter,
+    what: str,
+    *,
+    processes: Processes,
+    seed: tuple[int, ...] | None = None,
+) -> tuple[np.ndarray, dict[int, str]] | None:
+    """Return what `extract_part` does, computed by all processes together, in the first one; None in the others."""
+    shares = [Share(number, processes.world) for number in range(1, processes.world + 1)]
+    ranges = [share.range(len(part), split.sampler.batch_size) for share in shares]
+    own = part[ranges[processes.rank].start : ranges[processes.rank].stop]
+    rows, unreadable = extract_part(engine, split, dataset, own, reporter, what, seed=seed)
+    reasons = processes.gather({str(n): why for n, why in unreadable.items()})
+    features = processes.gather_array(rows, [len(each) for each in ranges])
+    if features is None:
+        return None
+    return features, {int(n): why for item in reasons for n, why in item.items()}
 
 
 def prepared_engine(engine: Engine, *, flip: bool, normalize: bool) -> Engine:

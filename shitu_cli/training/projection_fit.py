@@ -24,7 +24,7 @@ from shitu_cli.evaluation.evaluate import both_lists, evaluate_lists
 from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.features.cache import Cache
 from shitu_cli.features.engine import Engine
-from shitu_cli.features.list_features import ListFeatures, extract_list, extract_part
+from shitu_cli.features.list_features import ListFeatures, extract_list, extract_shared
 from shitu_cli.features.unit_length import normalized
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter, SilentReporter
@@ -158,7 +158,7 @@ def training_blocks(
         random = None if view == 0 else (config.Global.seed or 0, view)
         dataset = RecDataset(seen.dataset)
         what = "features" if views == 1 else f"features, view {view + 1} of {views}"
-        if processes.world > 1 or len(dataset) * engine.feature_size * 4 <= KEPT_BYTES:
+        if len(dataset) * engine.feature_size * 4 <= KEPT_BYTES:
             part = extract_list(
                 engine, seen, reporter, what, cache=cache, processes=processes, normalize=False, seed=random
             )
@@ -167,8 +167,9 @@ def training_blocks(
             continue
         for start in range(0, len(dataset), BLOCK):
             block = range(start, min(start + BLOCK, len(dataset)))
-            rows, _ = extract_part(engine, seen, dataset, block, reporter, what, seed=random)
-            yield _readable(rows, dataset.labels[block.start : block.stop])
+            shared = extract_shared(engine, seen, dataset, block, reporter, what, processes=processes, seed=random)
+            if shared is not None:
+                yield _readable(shared[0], dataset.labels[block.start : block.stop])
 
 
 def _readable(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

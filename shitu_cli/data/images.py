@@ -13,7 +13,7 @@ import simplejpeg
 from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.errors import Command, DataError, Message, ShituError, pip_install
-from shitu_cli.inputs import MIB
+from shitu_cli.inputs import MIB, box_of
 from shitu_cli.stores import read_image
 
 # It writes to stderr why it cannot decode an image; our errors say it, and name the file.
@@ -40,15 +40,6 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def parse_box(text: str) -> Box | None:
-    """Return x1,y1,x2,y2 as this program's lists have it; None for anything else."""
-    try:
-        x1, y1, x2, y2 = (float(part) for part in text.split(","))
-    except ValueError:
-        return None
-    return x1, y1, x2, y2
-
-
 def with_box(path: str, box: Box | None) -> str:
     """Return the name of a part of an image, `photo.jpg#10,10,90,90`; the path itself without a box."""
     return path if box is None else f"{path}#{','.join(f'{side:g}' for side in box)}"
@@ -57,7 +48,7 @@ def with_box(path: str, box: Box | None) -> str:
 def split_box(name: str) -> tuple[str, Box | None]:
     """Return the path and the box in a name as `with_box` gives it; None for a whole image."""
     path, _, text = name.rpartition("#")
-    box = parse_box(text) if path else None
+    box = box_of(text) if path else None
     return (name, None) if box is None else (path, box)
 
 

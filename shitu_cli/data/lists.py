@@ -13,7 +13,7 @@ import numpy as np
 
 from shitu_cli.errors import Command, DataError
 from shitu_cli.files import atomic_write
-from shitu_cli.inputs import StrPath, read_text, whole_number
+from shitu_cli.inputs import StrPath, box_of, read_text, whole_number
 from shitu_cli.reporting import counted, shortened
 from shitu_cli.stores import join
 
@@ -174,11 +174,8 @@ def _integer(text: str, what: str) -> int:
 
 
 def _box(text: str) -> tuple[float, ...]:
-    try:
-        box = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        box = ()
-    if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]):
+    box = box_of(text)
+    if box is None or not (box[0] < box[2] and box[1] < box[3]):
         raise ValueError(f"box {text[:60]!r} is not x1,y1,x2,y2 with x1 < x2 and y1 < y2")
     return box
 

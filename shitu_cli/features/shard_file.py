@@ -199,7 +199,7 @@ def write_shard(
 def read_shard(path: Path) -> Shard:
     """Return a shard with its header checked. Raises DataError for any other file."""
     with _entry(path, _HEADER) as entry:
-        data = entry.read(_HEADER_LIMIT + 1)
+        data, size = entry.read(_HEADER_LIMIT + 1), path.stat().st_size
     if len(data) > _HEADER_LIMIT:
         raise damaged(path, "its header is too large")
     header = parse_json(data, f"{path}: {_HEADER}")
@@ -213,13 +213,15 @@ def read_shard(path: Path) -> Shard:
         if not (numbers and _is_number(job.feature_size, 1, MOST_VALUES) and parts):
             raise ValueError("numbers out of range")
         folder = header.get("folder")
-        texts = (job.kind, job.model, job.settings, job.engine, folder or "")
-        if not all(isinstance(text, str) for text in texts):
+        texts = (job.kind, job.model, job.settings, job.engine)
+        if not (isinstance(folder, str | None) and all(isinstance(text, str) for text in texts)):
             raise ValueError("texts expected")
     except (KeyError, TypeError, AttributeError):
         raise damaged(path, "its header is not one that this program writes") from None
     except ValueError as error:
         raise damaged(path, f"its header: {error}") from None
+    if any((part.stop - part.start) * job.feature_size * 4 > size for part in parts):
+        raise damaged(path, "its features are cut off")  # before memory is taken for them
     return Shard(path, number, job, parts, folder)
 
 

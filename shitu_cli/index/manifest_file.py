@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,10 @@ from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_json
 from shitu_cli.index.faiss_file import MAX_EFFORT
 from shitu_cli.index.measured import is_block
-from shitu_cli.index.store import AGAIN, KINDS, MAX_SIZE, IndexManifest
+from shitu_cli.index.store import AGAIN, KINDS, MAX_ID, MAX_SIZE, IndexManifest
 from shitu_cli.inputs import is_input, read_json_object
 
 FORMAT = 1
-MAX_ID = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,23 @@ def _is_search(value: Any) -> bool:
     )
 
 
+def _is_digest(value: Any) -> bool:
+    """Return whether this is a SHA-256 in hexadecimal, or "" of an older version."""
+    return isinstance(value, str) and re.fullmatch("([0-9a-f]{64})?", value) is not None
+
+
 _REQUIRED = ("kind", "size", "model", "count", "next_id")
 _CHECKS = {
     "kind": lambda value: value in KINDS if isinstance(value, str) else False,
     "size": lambda value: _is_whole(value, 1, MAX_SIZE),
     "model": lambda value: isinstance(value, str),
-    "count": lambda value: _is_whole(value, 1, MAX_ID),
-    "next_id": lambda value: value is None or _is_whole(value, 0, MAX_ID),  # None: a server numbers the items
+    "count": lambda value: _is_whole(value, 1, MAX_ID + 1),
+    "next_id": lambda value: value is None or _is_whole(value, 0, MAX_ID + 1),  # None: a server numbers the items
     "search": _is_search,
     "recall": lambda value: value is None or _is_share(value),
     "model_path": lambda value: isinstance(value, str),
     "wanted_recall": _is_share,
     "measured": is_block,
-    "items_sha256": lambda value: isinstance(value, str),
-    "generation": lambda value: isinstance(value, str),
+    "items_sha256": _is_digest,
+    "generation": _is_digest,
 }

@@ -21,6 +21,7 @@ KINDS = ("flat", "hnsw", "ivf", "binary")
 
 IDS_SHOWN = 10
 MAX_SIZE = 65_536  # values of a vector
+MAX_ID = 10**18 - 1  # of a vector: 18 digits, as the tables of an index hold them
 
 AGAIN = ("build it again: ", Command("index build"))  # the hint for an index that cannot be used
 
@@ -186,6 +187,13 @@ def check_options(options: BuildOptions) -> None:
         raise UsageError(
             "model and model_path of an index are texts", hint="model=extractor.fingerprint, model_path=str(path)"
         )
+
+
+def new_ids(first: int, count: int) -> np.ndarray:
+    """Return the ids int64 [count] from `first` on; DataError if an index cannot hold them."""
+    if first + count - 1 > MAX_ID:
+        raise DataError(f"the index has no ids left: the next one would be {first:,}", hint=AGAIN)
+    return np.arange(first, first + count, dtype=np.int64)
 
 
 def check_present(ids: Collection[int], there: Collection[int]) -> None:

@@ -22,6 +22,7 @@ from shitu_cli.index.store import (
     check_options,
     check_present,
     check_size,
+    new_ids,
     query_vectors,
     rank_matches,
     unit_vectors,
@@ -94,8 +95,7 @@ class VectorIndex:
         new_paths = {path for path in paths if path}
         old_ids = [n for n, path in self.paths.items() if path in new_paths]
         other_ids = np.asarray([n for n, path in self.paths.items() if path not in new_paths], np.int64)
-        first = self.manifest.next_id or 0
-        ids = np.arange(first, first + len(labels), dtype=np.int64)
+        ids = new_ids(self.manifest.next_id or 0, len(labels))
         is_outgrown = self.manifest.kind == "ivf" and lists_for(len(other_ids) + len(ids)) > 2 * self.inner.nlist
         if is_outgrown or self._cannot_forget(old_ids):
             vectors = np.empty((len(other_ids) + len(ids), features.shape[1]), np.float32)

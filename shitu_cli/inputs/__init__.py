@@ -11,11 +11,12 @@ from shitu_cli.inputs.files import (
     read_text,
 )
 from shitu_cli.inputs.json_files import parse_json, read_json, read_json_object, read_note
-from shitu_cli.inputs.numbers import whole_number
+from shitu_cli.inputs.numbers import box_of, whole_number
 
 __all__ = [
     "MIB",
     "StrPath",
+    "box_of",
     "decode_text",
     "is_input",
     "open_input",

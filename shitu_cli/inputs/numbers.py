@@ -1,8 +1,9 @@
-"""Read whole numbers in text that others wrote: digits 0 to 9, at most as many as fit into 64 bits."""
+"""Read numbers in text that others wrote: whole ones of digits 0 to 9, as many as fit into 64 bits, and boxes."""
 
 from __future__ import annotations
 
 MAX_DIGITS = 18
+MAX_SIDE = 1e9  # of a box, in pixels; `int` refuses infinity, and float32 holds no more than 3e38
 
 
 def whole_number(text: str, *, digits: int = MAX_DIGITS, signed: bool = False) -> int | None:
@@ -12,3 +13,12 @@ def whole_number(text: str, *, digits: int = MAX_DIGITS, signed: bool = False) -
     """
     plain = text.removeprefix("-") if signed else text
     return int(text) if plain.isascii() and plain.isdigit() and len(plain) <= digits else None
+
+
+def box_of(text: str) -> tuple[float, float, float, float] | None:
+    """Return the sides x1,y1,x2,y2 of a box in pixels, each of less than a billion; None for any other text."""
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        return None
+    return (x1, y1, x2, y2) if all(abs(side) < MAX_SIDE for side in (x1, y1, x2, y2)) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -17,17 +17,24 @@ NAMES = "a.jpg\tx\nb.jpg\ty\n"
 TITLE = "\x1b]0;title\x07\u202e[bold]"
 
 
-def shard(path: Path, *, rows: bytes = ROWS, names: str = NAMES, entry: str = "images", **changes: Any) -> Path:
+def shard(
+    path: Path | IO[bytes],
+    *,
+    rows: bytes = ROWS,
+    names: str = NAMES,
+    entry: str = "images",
+    folder: Any = None,
+    **changes: Any,
+) -> None:
     job = {"kind": "extract", "of": 1, "model": "m", "settings": "{}", "feature_size": 2, "engine": "e"}
     part = {"name": "images", "order": "o", "total": 2, "start": 0, "stop": 2, "skipped": {}}
     for block in (job, part):
         block.update({name: changes.pop(name) for name in list(changes) if name in block})
-    header = {"format": 1, "version": "0", "number": 1, "job": {**job, **changes}, "parts": [part]}
+    header = {"format": 1, "version": "0", "number": 1, "folder": folder, "job": {**job, **changes}, "parts": [part]}
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("shard.json", json.dumps(header))
         archive.writestr(f"{entry}.f32", rows)
         archive.writestr(f"{entry}.tsv", names)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,8 @@ def shard(path: Path, *, rows: bytes = ROWS, names: str = NAMES, entry: str = "i
     ],
 )
 def test_a_forged_shard_is_refused(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
-    path = shard(tmp_path / "x.npy.1-of-1.shard", **changes)
+    path = tmp_path / "x.npy.1-of-1.shard"
+    shard(path, **changes)
     done = shitu("merge", str(path), cwd=tmp_path, check=False)
     assert done.returncode == 3 and says in done.stderr and "\x1b" not in done.stderr and "\u202e" not in done.stderr
     assert [file.name for file in tmp_path.iterdir() if not file.name.startswith(".")] == [path.name]

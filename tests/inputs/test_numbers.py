@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shitu_cli.cli.export import parse_size
+from shitu_cli.data.images import split_box
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
-from shitu_cli.inputs import whole_number
+from shitu_cli.inputs import box_of, whole_number
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.workspace import earlier_models
 
@@ -21,6 +22,12 @@ def test_any_text(text: str) -> None:
     number = whole_number(text, signed=True)
     assert number is None or number == int(text)
     assert whole_number(text) is None or (whole_number(text) == number and "-" not in text)
+
+
+@pytest.mark.parametrize("text", ["0,0,inf,1", "nan,0,1,1", "0,0,1e39,1", "-1e999,0,1,1", "0,0,1", "0,0,1,1,1", ""])
+def test_a_box_has_four_sides_that_an_image_can_have(text: str) -> None:
+    assert box_of(text) is None and box_of("0,-1.5,1e3,8") == (0, -1.5, 1000, 8)
+    assert split_box(f"a.jpg#{text}") == (f"a.jpg#{text}", None)
 
 
 @pytest.mark.parametrize(

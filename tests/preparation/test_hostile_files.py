@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from shitu_cli.errors import DataError, ShituError
 from shitu_cli.preparation.formats import FORMATS, find_format
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.problems import Problems
+from tests.hostile import PLACES, TEXTS, at_once
 from tests.preparation.annotation_trees import draw, read, write
 
 # Of each data set its lists, the one that recognises it first, and folders that it needs.
@@ -58,56 +56,6 @@ LISTS = {
 FOLDERS = ("train/0", "val", "test", "images", "img", "bicycle_final", "car_data/train/Car 1", "annotations")
 
 
-def _pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _bytes(data: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(data) and None
-
-
-def _sparse(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(1 << 42)
-
-
-HOSTILE: dict[str, Callable[[Path], None]] = {
-    "pipe": _pipe,
-    "endless device": lambda path: path.symlink_to("/dev/zero"),
-    "looped link": lambda path: path.symlink_to(path.name),
-    "folder": lambda path: path.mkdir(),
-    "no bytes": lambda path: path.touch(),
-    "larger than any disk": _sparse,
-    "bytes of no encoding": _bytes(b"\xff\xfe\xd8\x00\n\x80\x81,\x82\n" * 20),
-    "NUL": _bytes(b"name,class\n\0.jpg,1\n\0 \0 \0 \0\n"),
-    "other digits": _bytes("name,class\na.jpg,²\n1² ٣\n1 1²01\nAuk_1 ² 1 1\n".encode()),
-    "numbers without end": _bytes(
-        b'{"images": [{"image_id": "a", "class_id": ' + b"9" * 5000 + b"}]}\n1 " + b"9" * 5000
-    ),
-    "an infinite class": _bytes(b'{"images": [{"image_id": "a", "class_id": Infinity}]}'),
-    "images that are none": _bytes(b'{"images": 5, "x": "\\"class_id\\""}'),
-    "deep": _bytes(b'{"class_id": ' + b"[" * 200_000),
-    "a cell without end": _bytes(b'name,class\n"' + b"a" * 200_000 + b'",1\n'),
-    "one long line": _bytes(b"name,class\n" + b" " * 200_000 + b"x"),
-}
-
-
-@contextlib.contextmanager
-def at_once(seconds: int = 20) -> Iterator[None]:
-    """Fail instead of waiting for ever."""
-
-    def fail(*_: object) -> None:
-        raise AssertionError(f"still at work after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def lay_out(root: Path, lists: dict[str, str]) -> None:
     draw(root / "train/0/a.jpg")
     for folder in FOLDERS:
@@ -119,7 +67,7 @@ def lay_out(root: Path, lists: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_that_are_hostile(tmp_path: Path, name: str) -> None:
     chosen = next(known for known in FORMATS if known.name == name)
-    for number, (what, put) in enumerate(HOSTILE.items()):
+    for number, (what, put) in enumerate({**PLACES, **TEXTS}.items()):
         for file in LISTS[name]:
             root = tmp_path / f"{number}-{file.replace('/', '-')}"
             lay_out(root, LISTS[name])

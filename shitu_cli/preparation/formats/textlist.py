@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from shitu_cli.data.images import IMAGE_SUFFIXES, parse_box
+from shitu_cli.data.images import IMAGE_SUFFIXES
 from shitu_cli.errors import UsageError
-from shitu_cli.inputs import whole_number
+from shitu_cli.inputs import box_of, whole_number
 from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import XYXY
 from shitu_cli.preparation.formats.columns import Columns, Decision
@@ -252,7 +252,7 @@ def _third(columns: Columns, sample: Sample, sheet: Sheet) -> None:
 
 def _own(columns: Columns, sample: Sample, sheet: Sheet) -> bool:
     """Return whether it is a list of this program: path, label, id, box."""
-    if len(columns.names) != 4 or "\t" not in sheet.text[:4096] or not any(map(parse_box, sample.columns[3])):
+    if len(columns.names) != 4 or "\t" not in sheet.text[:4096] or not any(map(box_of, sample.columns[3])):
         return False
     columns.box, columns.convention = [3], XYXY
     columns.id = None if set(sample.values(2)) <= {"-"} else 2

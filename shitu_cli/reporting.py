@@ -12,7 +12,7 @@ from shitu_cli.pace import Pace
 
 # Characters that terminals obey or hide: control characters except line end and tab, DEL, C1, changes of the writing
 # direction, line separators, and bytes of file names that are not text.
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:

@@ -18,9 +18,10 @@ from shitu_cli.training import online
 from shitu_cli.training.history import read_histories
 from tests.browser import CHROMIUM, needs_browser
 from tests.command import SMALL, shitu
+from tests.hostile import is_harmless
 from tests.kills import Killed
 
-NASTY = "<img src=x onerror=alert(1)>&\"'"
+NASTY = "<img src=x onerror=alert(1)>&\"'\x1b[2J\u202e\u061c"
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +147,9 @@ class _Tags(HTMLParser):
 # How a tag begins in the data of the gallery, and in markup.
 @pytest.mark.parametrize(("page", "opened"), [("prepare.html", "\\u003c"), ("evaluate.html", "&lt;")])
 def test_pages_are_self_contained_and_safe(trained: Path, page: str, opened: str) -> None:
-    shitu("evaluate", cwd=trained)
+    done = shitu("evaluate", cwd=trained)
     text = (trained / "reports" / page).read_text()
+    assert is_harmless(text) and is_harmless(done.stdout + done.stderr)
     parser = _Tags()
     parser.feed(text)
     assert parser.bad == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from shitu_cli import files
 from shitu_cli.files import sha256_of
+from tests.command import shitu
 
 
 @pytest.fixture
@@ -66,3 +69,28 @@ def test_what_is_loaded_ends_where_a_file_system_numbers_files_anew(
     monkeypatch.setattr(files, "file_state", lambda file: (next(numbers), 0))
     value, digest = files.load_with_hash(tmp_path / "w", lambda: next(loads))
     assert value == "loaded" and digest == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_a_command_hashes_each_weights_file_once(trained_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of gigabytes take seconds each time."""
+    hashed, opened = Counter[str](), files.open_input
+
+    class Noted(io.BufferedReader):
+        name = ""
+
+        def read(self, size: int | None = -1) -> bytes:
+            hashed[self.name] += self.tell() == 0
+            return super().read(size)
+
+    def noted(path: Path) -> Noted:
+        file = Noted(opened(path).detach())
+        file.name = Path(path).name
+        return file
+
+    monkeypatch.setattr(files, "open_input", noted)
+    monkeypatch.setattr(files, "AT_REST_NS", -1)
+    for command in (["evaluate"], []):
+        monkeypatch.setattr(files, "_hashes", {})
+        shitu(*command, cwd=trained_workspace)
+        assert [count for name, count in hashed.items() if name.endswith(".pdparams")] == [1], command
+        hashed.clear()

@@ -16,6 +16,7 @@ from shitu_cli.files import sha256_of
 from shitu_cli.steps.models import changed_preparation, exported_features
 from shitu_cli.steps.status import StepState, status
 from shitu_cli.workspace import Workspace
+from tests.command import shitu
 
 METRICS = {"recall@1": 0.9, "mAP": 0.8}
 
@@ -110,3 +111,14 @@ def test_another_preparation_than_that_of_the_training_is_said(trained: Path) ->
         assert changed_preparation(plain, prefix) is None
         assert f"when this model was trained: {key}: 112 then, 80 now" in str(changed_preparation(other, prefix))
     assert changed_preparation(other, trained / "inference") is None
+
+
+def test_another_output_directory_is_where_all_look(trained_workspace: Path) -> None:
+    """`train` wrote into it, and `shitu` said "not trained yet", `extract` that there was no checkpoint."""
+    config = trained_workspace / "shitu.yaml"
+    config.write_text(config.read_text().replace("output_dir: ./output", "output_dir: ./runs"))
+    (trained_workspace / "output").rename(trained_workspace / "runs")
+    shown = shitu(cwd=trained_workspace).stdout
+    assert "1 epoch" in shown and "not trained yet" not in shown
+    done = shitu("extract", "data/class_000", "--out", "f.npy", cwd=trained_workspace)
+    assert "8 vectors" in done.stdout and not (trained_workspace / "output").exists()

@@ -17,7 +17,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import DataError
 from shitu_cli.evaluation.metrics import UNDECIDED_SHARE
 from shitu_cli.pace import Pace
-from shitu_cli.training import run
+from shitu_cli.training import online, run
 from shitu_cli.training.checkpoint import load_checkpoint
 from shitu_cli.training.history import read_histories
 from shitu_cli.training.online import OnlineResult, evaluations_after, images_per_evaluation
@@ -179,9 +179,12 @@ def test_how_often_a_run_evaluates(epochs: int, interval: int, first: int, count
     assert evaluations_after(0, chosen) == count and evaluations_after(epochs, chosen) == 0
 
 
-def test_every_evaluation_shows_how_far_it_is(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over large lists it takes long, while the line of training stands still."""
+def test_evaluations_share_a_trace_and_show_how_far_they_are(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace takes longer than a small evaluation; over large lists, the line of training stands still for long."""
+    traces, trace = list[object](), online.trace_for_engine
+    monkeypatch.setattr(online, "trace_for_engine", lambda *of: traces.append(of) or trace(*of))
     monkeypatch.setattr(console, "LOG_SECONDS", 0)
     shown = shitu(*RUN, "-o", "Global.eval_interval=1", cwd=workspace).stderr.splitlines()
     kinds = [kind for kind, _ in itertools.groupby(line.split()[0] for line in shown if " images " in line)]
     assert kinds == ["training", "query", "gallery"] * 2
+    assert len(traces) == 1

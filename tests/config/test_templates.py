@@ -13,7 +13,7 @@ from shitu_cli.config.load import load_config
 from shitu_cli.config.parts import plain
 from shitu_cli.config.parts.transforms import IMAGENET_MEAN, IMAGENET_STD
 from shitu_cli.config.schema import Config
-from shitu_cli.templates import read_template
+from shitu_cli.templates import read_template, templates_dir
 from tests.config.recipes import MEAN, PERSON_OPS, TORCHVISION, write
 
 FALLS = ["lr.learning_rate=0.01", "lr.gamma=0.5", "regularizer.coeff=0.0005"]
@@ -181,3 +181,9 @@ def test_the_page_says_what_differs() -> None:
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{template}` | `{THEIRS[template][0]}` |")]
         named = {key for key in differences if f"`{key.rpartition('.')[2]}`" not in row} - {"Arch.backbone.use_ssld"}
         assert not named, (template, named)
+
+
+@pytest.mark.parametrize("template", sorted(path.stem for path in templates_dir().glob("*.yaml")))
+def test_a_template_has_nothing_without_effect(template: str, tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text(read_template(template))
+    assert load_config(tmp_path / "ours.yaml").notes == ()

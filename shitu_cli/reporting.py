@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 def counted(number: int, thing: str, things: str = "") -> str:
     """Return a number with its noun: 1 image, 1,200 images, 2 queries, 3 classes; `things` for irregular plurals."""
     if number != 1:
-        ies, es = thing.endswith("y"), thing.endswith("s")
+        ies, es = bool(re.search("[^aeiou]y$", thing)), thing.endswith("s")
         thing = things or (f"{thing[:-1]}ies" if ies else f"{thing}es" if es else f"{thing}s")
     return f"{number:,} {thing}"
 

@@ -69,11 +69,12 @@ def _changed(config: Config, change: Callable[[str], str]) -> Config:
 
 
 def _globals(block: GlobalConfig, change: Callable[[str], str]) -> GlobalConfig:
-    names = ("output_dir", "save_inference_dir", "pretrained_model", "checkpoints")
+    names = ("output_dir", "save_inference_dir", "checkpoints")
     paths: dict[str, Any] = {
         name: change(value) for name in names if (value := getattr(block, name)) and not is_address(value)
     }
-    return dataclasses.replace(block, **paths)
+    start = block.pretrained_model and _weights(block.pretrained_model, change)
+    return dataclasses.replace(block, pretrained_model=start, **paths)
 
 
 def _arch(block: ArchConfig, change: Callable[[str], str]) -> ArchConfig:

@@ -10,6 +10,7 @@ from paddle import nn
 
 from shitu_cli.config.schema import DistillationConfig
 from shitu_cli.model.rec_model import RecModel
+from shitu_cli.reporting import Reporter
 
 
 class Peers(nn.Layer):
@@ -22,14 +23,14 @@ class Peers(nn.Layer):
     Its head still gives the scaled logits of training, as the student's do, which are compared with them.
     """
 
-    def __init__(self, part: DistillationConfig) -> None:
+    def __init__(self, part: DistillationConfig, reporter: Reporter | None = None) -> None:
         super().__init__()
         self.student, self.frozen = part.student, {peer.name for peer in part.peers if peer.frozen}
         self.networks = nn.LayerDict()
         for peer in part.peers:
             # Distinct names: they are the keys of the optimiser state.
             with paddle.utils.unique_name.guard(f"peer_{peer.name}_"):
-                self.networks[peer.name] = RecModel(peer.arch)
+                self.networks[peer.name] = RecModel(peer.arch, reporter)
         for name in self.frozen:
             for parameter in self.networks[name].parameters():
                 parameter.stop_gradient = True

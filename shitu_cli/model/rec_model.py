@@ -13,6 +13,7 @@ from shitu_cli.config.schema import ArchConfig
 from shitu_cli.model.backbones import Backbone
 from shitu_cli.model.necks import FPN, check_size
 from shitu_cli.model.weights import load_backbone
+from shitu_cli.reporting import Reporter
 from shitu_cli.weights.store import find_start, obtain
 
 
@@ -27,9 +28,9 @@ class RecModel(nn.Layer):
     without a margin, where the head gives those of all classes.
     """
 
-    def __init__(self, arch: ArchConfig) -> None:
+    def __init__(self, arch: ArchConfig, reporter: Reporter | None = None) -> None:
         super().__init__()
-        self.backbone = _build_backbone(arch)
+        self.backbone = _build_backbone(arch, reporter)
         size = self.backbone.feature_size
         self.neck: nn.Layer | None = None
         if arch.neck is not None:
@@ -84,25 +85,27 @@ def embed(backbone: Backbone, neck: nn.Layer | None, images: paddle.Tensor) -> t
     return raw, raw if neck is None else neck(raw)
 
 
-def build_rec_model(arch: ArchConfig | Mapping[str, Any]) -> RecModel:
+def build_rec_model(arch: ArchConfig | Mapping[str, Any], reporter: Reporter | None = None) -> RecModel:
     """Build the network of an Arch block (typed, or a plain mapping as in YAML).
 
-    Parameter names are counted from zero, so that optimiser state fits a network built in another process.
+    Parameter names are counted from zero, so that optimiser state fits a network built in another process. `reporter`
+    shows the download of weights that the block names.
     Raises ConfigError for unknown names or arguments and mismatched sizes, DataError for weights that do not fit.
     """
     if not isinstance(arch, ArchConfig):
         arch = parse_arch(arch)
     with paddle.utils.unique_name.guard():
-        return RecModel(arch)
+        return RecModel(arch, reporter)
 
 
-def _build_backbone(arch: ArchConfig) -> Backbone:
+def _build_backbone(arch: ArchConfig, reporter: Reporter | None) -> Backbone:
     start = find_start(arch.backbone)
     backbone: Backbone = arch.backbone.build()
+    backbone.network = arch.backbone.name
     if arch.stop_layer is not None:
         backbone.stop_after(arch.stop_layer)
     if start is not None:
-        backbone.left_new = load_backbone(backbone, obtain(start).path)
+        backbone.start_remarks = load_backbone(backbone, obtain(start, reporter).path)
     return backbone
 
 

@@ -17,7 +17,6 @@ import paddle
 from paddle import nn
 
 from shitu_cli.config.load import parse_arch
-from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.places import prefix_of
 from shitu_cli.config.schema import ArchConfig, Config
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
@@ -159,9 +158,9 @@ def note_of_training(prefix: Path) -> dict[str, Any]:
     return read_note(Path(f"{prefix_of(prefix)}.pdstates"))
 
 
-def without_pretrained(backbone: Backbone) -> Backbone:
-    """Return the backbone as it is built when a checkpoint provides its weights."""
-    return dataclasses.replace(backbone, pretrained=False)
+def without_pretrained(arch: ArchConfig) -> ArchConfig:
+    """Return the network as it is built when a checkpoint provides its weights."""
+    return dataclasses.replace(arch, backbone=dataclasses.replace(arch.backbone, pretrained=False))
 
 
 def load_trained(prefix: Path, config: Config, *, whole: bool = False) -> RecModel:
@@ -177,10 +176,8 @@ def load_trained(prefix: Path, config: Config, *, whole: bool = False) -> RecMod
             hint = ["training has not reached its first evaluation yet: ", Command("train", "--resume")]
             hint += [", or --model output/latest"]
         raise UsageError(f"no trained weights at {prefix}.pdparams", hint=hint)
-    arch = trained_arch(prefix, config)
     # The published weights that training started from are no longer needed.
-    arch = dataclasses.replace(arch, backbone=without_pretrained(arch.backbone))
-    model = build_rec_model(arch)
+    model = build_rec_model(without_pretrained(trained_arch(prefix, config)))
     load_weights(model, prefix, allow_missing_prefixes=() if whole else ("head.",))
     model.eval()
     for name, tensor in model.state_dict().items():

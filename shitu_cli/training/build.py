@@ -21,21 +21,21 @@ from shitu_cli.errors import Command, ConfigError, ErrorCollector
 from shitu_cli.files import sha256_of
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
-from shitu_cli.model.weights import load_start
+from shitu_cli.model.tracing import without_pretrained
 from shitu_cli.processes.collectives import Ranks
-from shitu_cli.reporting import Reporter, counted
+from shitu_cli.reporting import Reporter
 from shitu_cli.training.checks import TrainingData, check_run, training_part
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
 from shitu_cli.training.layer_rates import set_layer_rates
 from shitu_cli.training.loop_state import seed_everything
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
-from shitu_cli.training.peers import prepare_peers
+from shitu_cli.training.peers import networks_beside, prepare_peers
 from shitu_cli.training.sharded_head import Shards, shard_head
+from shitu_cli.training.start_weights import build_started, start_of
 from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.training.teacher import Teacher, find_teacher, open_teacher, prepare_student
 from shitu_cli.training.unlabelled import Unlabelled, batches_of, find_unlabelled, sources_of
-from shitu_cli.weights.store import obtain
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def build_training(
     resuming: bool = False,
     rehearsal: Rehearsal | None = None,
 ) -> Training:
-    """Build data, network, loss and optimiser of a run; `reporter` shows the progress of a teacher's features.
+    """Build data, network, loss and optimiser of a run; `reporter` shows downloads and what a teacher takes time for.
 
     Raises ConfigError if class counts and labels disagree, DataError if lists or weights do not fit.
     """
@@ -109,7 +109,7 @@ def build_training(
     teacher = open_teacher(config, images.views, ranks, device, reporter, seconds=seconds)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
-    network = _build_network(config, teacher, ranks, device, init_from=init_from, resuming=resuming)
+    network = _build_network(config, teacher, ranks, device, reporter, init_from=init_from, resuming=resuming)
     updates = -(-steps // max(1, config.Global.update_freq))
     parameters = trainable_parameters(("", network.model), ("loss.", network.loss))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
@@ -224,17 +224,31 @@ class _Network(NamedTuple):
 
 
 def _build_network(
-    config: Config, teacher: Teacher | None, ranks: Ranks, device: str, *, init_from: Path | None, resuming: bool
+    config: Config,
+    teacher: Teacher | None,
+    ranks: Ranks,
+    device: str,
+    reporter: Reporter,
+    *,
+    init_from: Path | None,
+    resuming: bool,
 ) -> _Network:
-    """Build network and loss with stable parameter names, the keys of the optimiser state."""
+    """Build network and loss with stable parameter names, the keys of the optimiser state.
+
+    A resumed run takes all weights from its checkpoint: those that it started from are not needed any more.
+    """
+    remarks: list[str] = []
     with paddle.utils.unique_name.guard():
-        model: nn.Layer = build_rec_model(config.Arch)
+        if resuming:
+            model: nn.Layer = build_rec_model(without_pretrained(config.Arch))
+        else:
+            start, may_be_new = start_of(config, init_from, reporter), _new_parts(config, init_from)
+            model, remarks = build_started(config, start, reporter, may_be_new=may_be_new)
         _check_feature_sizes(config, model)
-        loss = build_loss(config.Loss, config.Distillation)
+        loss = build_loss(config.Loss, networks_beside(config, resuming=resuming), reporter)
         prepare_student(model, loss, teacher)
     set_layer_rates(model.backbone, config.Arch.backbone)
-    remarks = [] if resuming else _load_start(config, model, init_from)  # a checkpoint contains all weights
-    prepare_peers(config, model, loss, ranks, device, resuming=resuming)
+    remarks += prepare_peers(config, model, loss, ranks, device, reporter, resuming=resuming)
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)
@@ -261,17 +275,9 @@ def _check_feature_sizes(config: Config, model: nn.Layer) -> None:
             )
 
 
-def _load_start(config: Config, model: nn.Layer, init_from: Path | None) -> list[str]:
-    """Load the weights of the whole network that a new run starts from, if there are any; return remarks."""
-    start = config.Global.pretrained_model or (config.Distillation.weights if config.Distillation is not None else None)
-    if init_from is not None:
-        # A projection that was learned in closed form is learned again.
-        replaced = ("head.", "neck.") if config.Global.projection else ("head.",)
-        return load_start(model, init_from, allow_missing_prefixes=replaced)
-    if start:
-        return load_start(model, obtain(start).path)
-    new = model.backbone.left_new
-    if not new:
-        return []
-    lacking = f"{counted(len(new), 'array')} of the backbone, such as {new[0]}"
-    return [f"the weights lack {lacking}: they start from random values"]
+def _new_parts(config: Config, init_from: Path | None) -> tuple[str, ...]:
+    """Return the prefixes of what may begin new although a file of the whole network is given."""
+    if init_from is None:
+        return ()
+    # A projection that was learned in closed form is learned again.
+    return ("head.", "neck.") if config.Global.projection else ("head.",)

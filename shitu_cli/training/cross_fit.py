@@ -56,7 +56,8 @@ def cross_fitted(
     Images that cannot be read have rows of NaN.
     """
     trained = dataclasses.replace(config, Arch=trained_arch(prefix, config))
-    engine = engine_from_model(bare_network(trained, prefix), on_backbone(trained))
+    network, _ = bare_network(trained, prefix, reporter)
+    engine = engine_from_model(network, on_backbone(trained))
     lists = both_lists(
         config,
         lambda split, what: extract_list(engine, split, reporter, what, cache=cache, normalize=False, flip=flip),

@@ -24,13 +24,10 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import engine_from_model
-from shitu_cli.model import build_rec_model
-from shitu_cli.model.tracing import without_pretrained
-from shitu_cli.model.weights import load_weights
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
-from shitu_cli.training.checks import as_frozen, check_labels
+from shitu_cli.training.checks import as_frozen, check_labels, check_start
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import describe_run
 from shitu_cli.training.log import RunLog
@@ -49,8 +46,8 @@ from shitu_cli.training.projection_fit import (
 )
 from shitu_cli.training.projection_neck import neck_weights, projected_arch
 from shitu_cli.training.saving import save_new_run
+from shitu_cli.training.start_weights import build_started, start_of
 from shitu_cli.training.trained_neck import gathered, require_room, train_neck
-from shitu_cli.weights.store import obtain
 
 
 @dataclass(frozen=True)
@@ -105,13 +102,17 @@ def train_frozen(
     seed_everything(config.Global.seed or 0)
     dataset = RecDataset(split.dataset)
     check_labels(as_frozen(config), dataset.labels, dataset.images, dataset.list_path)
-    network = bare_network(config, init_from)
+    check_start(config, init_from)
+    start = start_of(config, init_from, reporter)
+    network, remarks = bare_network(config, start, reporter)
     engine = engine_from_model(network, on_backbone(config))
     if neck == TRAINED:
         require_room(len(dataset), engine.feature_size, views)
     log = RunLog(output / "train.log", output / "metrics.jsonl")
     tell = functools.partial(log.tell, reporter)
     try:
+        for text in remarks:
+            tell(text, warning=True)
         evaluation = evaluation_features(engine, config, reporter, cache)
         closed = is_closed(dataset.labels, config)
         before = None if evaluation is None else evaluation.evaluate(None, config).metrics
@@ -133,7 +134,7 @@ def train_frozen(
             neck=learned.neck,
             seconds=time.monotonic() - started,
             views=views,
-            start=str(start_of(config, init_from) or ""),
+            start=str(start or ""),
         )
         for line in _save(config, network, learned.projection, result, dataset, options):
             tell(line)
@@ -188,16 +189,11 @@ def _better(closed: _Learned, trained: _Learned, tell: Callable[[str], None]) ->
     return closed
 
 
-def start_of(config: Config, init_from: Path | None) -> Path | None:
-    """Return the file of weights that training starts from; None for those that the backbone's entry names."""
-    if init_from is None and config.Global.pretrained_model:
-        return obtain(config.Global.pretrained_model).path
-    return init_from
+def bare_network(config: Config, start: Path | None, reporter: Reporter) -> tuple[nn.Layer, list[str]]:
+    """Return the backbone alone in evaluation mode, with the weights of a file or else those that its entry names.
 
-
-def bare_network(config: Config, init_from: Path | None) -> nn.Layer:
-    """Return the backbone alone with its trained weights, in evaluation mode."""
-    start = start_of(config, init_from)
+    The second value are remarks on these weights; `reporter` shows their download.
+    """
     if start is None and not config.Arch.backbone.pretrained:
         raise UsageError(
             "--frozen needs a network that is trained already, and the config names no weights",
@@ -206,12 +202,10 @@ def bare_network(config: Config, init_from: Path | None) -> nn.Layer:
                 ", or --init-from with the weights of a network like this one",
             ],
         )
-    backbone = config.Arch.backbone if start is None else without_pretrained(config.Arch.backbone)
-    network = build_rec_model(projected_arch(config.Arch, backbone, None))
-    if start is not None:
-        load_weights(network, start, allow_missing_prefixes=("neck.", "head."))
+    bare = dataclasses.replace(config, Arch=projected_arch(config.Arch, None))
+    network, remarks = build_started(bare, start, reporter, may_be_new=("neck.", "head."))
     network.eval()
-    return network
+    return network, remarks
 
 
 def _introduction(
@@ -254,7 +248,7 @@ def _save(
 
 def _config_with(config: Config, projection: Projection | None) -> Config:
     """Return the config of the saved network, which does not ask for another projection on top of this one."""
-    arch = projected_arch(config.Arch, config.Arch.backbone, projection)
+    arch = projected_arch(config.Arch, projection)
     return dataclasses.replace(config, Global=dataclasses.replace(config.Global, projection=False), Arch=arch)
 
 

@@ -7,25 +7,24 @@ import dataclasses
 import numpy as np
 
 from shitu_cli.config.dump import arch_block
-from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.parts.necks import FC
 from shitu_cli.config.schema import ArchConfig, Config
 from shitu_cli.training.checkpoint import Checkpoint
 from shitu_cli.training.projection import Projection
 
 
-def projected_arch(arch: ArchConfig, backbone: Backbone, projection: Projection | None) -> ArchConfig:
+def projected_arch(arch: ArchConfig, projection: Projection | None) -> ArchConfig:
     """Return the network without head, with a linear neck of the projection's size, or without one."""
     neck = None
     if projection is not None:
         embedding_size, size = projection.weight.shape
         neck = FC(embedding_size=embedding_size, class_num=size)
-    return dataclasses.replace(arch, backbone=backbone, neck=neck, head=None)
+    return dataclasses.replace(arch, neck=neck, head=None)
 
 
 def projected(checkpoint: Checkpoint, config: Config, projection: Projection) -> Checkpoint:
     """Return a checkpoint of the same backbone followed by the projection; training cannot continue from it."""
-    arch = projected_arch(config.Arch, config.Arch.backbone, projection)
+    arch = projected_arch(config.Arch, projection)
     backbone = {name: value for name, value in checkpoint.weights.items() if name.startswith("backbone.")}
     return dataclasses.replace(
         checkpoint,

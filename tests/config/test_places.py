@@ -27,7 +27,7 @@ def test_relative_paths_count_from_the_root_wherever_one_is(tmp_path: Path, monk
     overrides = [
         "output_dir=./runs",
         "save_inference_dir=/abs/model",
-        "pretrained_model=w",
+        "pretrained_model=./w",
         "checkpoints=o/latest",
     ]
     config = load_config(path, overrides)
@@ -51,11 +51,13 @@ def test_published_weights_count_from_the_root(value: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "vit_small_patch14_dinov2.lvd142m"])
 def test_a_published_name_stays_unless_a_file_has_it(name: str, tmp_path: Path) -> None:
-    overrides = [f"Arch.Backbone.pretrained={name}"]
+    overrides = [f"Arch.Backbone.pretrained={name}", f"Global.pretrained_model={name}"]
     path = write(tmp_path)
-    assert load_config(path, overrides).Arch.backbone.pretrained == name
+    config = load_config(path, overrides)
+    assert config.Arch.backbone.pretrained == config.Global.pretrained_model == name
     (tmp_path / f"{name}.pdparams").write_bytes(b"weights")
-    assert load_config(path, overrides).Arch.backbone.pretrained == str(tmp_path / name)
+    config = load_config(path, overrides)
+    assert config.Arch.backbone.pretrained == config.Global.pretrained_model == str(tmp_path / name)
 
 
 def test_a_snapshot_can_be_moved_with_its_workspace(tmp_path: Path) -> None:

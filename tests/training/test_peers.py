@@ -16,6 +16,7 @@ from shitu_cli.errors import ConfigError
 from shitu_cli.model.tracing import load_trained
 from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu
+from tests.weights.server import Behaviour, serving
 
 NETWORK = {
     "name": "RecModel",
@@ -100,6 +101,28 @@ def test_a_frozen_teacher_keeps_its_weights_and_needs_some(workspace: Path) -> N
     assert all(np.array_equal(teacher[name], value) for name, value in weights.items())
     student = read_paddle(workspace / "output" / "latest.pdparams")
     assert not np.array_equal(student["head.weight"], weights["head.weight"])
+
+    (workspace / "taught.pdparams").unlink()  # the checkpoint has the teacher
+    shitu(*RUN, "--resume", cwd=workspace)
+    rest = read_paddle(workspace / "output" / "latest.pdtrain")
+    assert all(np.array_equal(rest[f"{prefix}{name}"], value) for name, value in weights.items())
+
+
+def test_what_is_said_of_the_weights_of_peers(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHITU_WEIGHTS", str(workspace / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    write(workspace, ARCH)
+    shitu(*RUN, "--epochs", "1", cwd=workspace)
+    arrays = read_paddle(workspace / "output" / "latest.pdparams")
+    np.savez(workspace / "taught.npz", **{f"module.{name}": value for name, value in arrays.items()})
+    with serving(Behaviour({"/taught.npz": (workspace / "taught.npz").read_bytes()})) as address:
+        network = {**NETWORK, "Backbone": {"name": "PPLCNet_x0_25", "pretrained": f"{address}/taught.npz"}}
+        models = [{"Teacher": network}, {"Student": NETWORK}]
+        write(workspace, {**ARCH, "models": models, "pretrained_list": ["taught.npz", None]})
+        done = shitu(*RUN, "--epochs", "1", cwd=workspace)
+    assert f"downloading {address}/taught.npz" in done.stdout
+    assert "Teacher: took the names under 'backbone.' of taught" in done.stderr
+    assert done.stderr.count("Teacher: took the names without their prefix 'module.'") == 2
 
 
 MISTAKES = [

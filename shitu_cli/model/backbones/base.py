@@ -49,7 +49,9 @@ class Backbone(nn.Layer):
         self.last_step: str | None = None
         self.input_size: int | None = None  # side of the images, if the network is made for one size only
         self.dropped: tuple[str, ...] = ()
-        self.left_new: list[str] = []  # layers that loaded weights did not have
+        self.network = ""  # its name in configs
+        self.left_new: list[str] = []  # parameters that loaded weights did not have
+        self.start_remarks: list[str] = []  # what to tell the user about weights loaded when it was built
 
     def steps(self) -> list[Step]:
         """Return the chain of layers in order, by the names that the published weights use."""

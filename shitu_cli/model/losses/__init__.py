@@ -11,6 +11,7 @@ from shitu_cli.config.parts.losses import Loss, factors
 from shitu_cli.config.schema import DistillationConfig
 from shitu_cli.model.losses.teacher import TeacherLoss
 from shitu_cli.model.peers import Peers
+from shitu_cli.reporting import Reporter
 
 
 class CombinedLoss(nn.Layer):
@@ -48,10 +49,15 @@ class CombinedLoss(nn.Layer):
         return {"loss": total, **values}
 
 
-def build_loss(items: Sequence[Loss], distillation: DistillationConfig | None = None) -> CombinedLoss:
-    """Build the weighted sum that the Loss block of a config describes, with the networks that it compares with."""
+def build_loss(
+    items: Sequence[Loss], distillation: DistillationConfig | None = None, reporter: Reporter | None = None
+) -> CombinedLoss:
+    """Build the weighted sum that the Loss block of a config describes, with the networks that it compares with.
+
+    `reporter` shows the download of weights of these.
+    """
     with paddle.utils.unique_name.guard("loss_"):
-        return CombinedLoss(items, None if distillation is None else Peers(distillation))
+        return CombinedLoss(items, None if distillation is None else Peers(distillation, reporter))
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -60,7 +60,11 @@ def train(
     ] = None,
     pretrained: Annotated[
         str | None,
-        option(RUN, "Start the backbone from these weights: a name of shitu weights list, or a file.", metavar="NAME"),
+        option(
+            RUN,
+            "Start the backbone from these weights: a name of shitu weights list, an address, a file or NETWORK=FILE.",
+            metavar="NAME|FILE",
+        ),
     ] = None,
     teacher: Annotated[
         str | None,
@@ -106,12 +110,14 @@ def train(
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
     from shitu_cli.config.places import Places, as_given
     from shitu_cli.processes import launch
-    from shitu_cli.steps.train import require_teacher, train_frozen, training_config
+    from shitu_cli.steps.train import require_network, require_teacher, train_frozen, training_config
     from shitu_cli.steps.train import train as run
     from shitu_cli.stores import absolute
+    from shitu_cli.weights.store import given_start
 
     session = Session.of(context)
     evaluates = None if eval_during_train is None else options.parse_bool("--eval-during-train", eval_during_train)
+    start = None if pretrained is None else given_start(pretrained)
     flags: dict[str, object] = {
         "Global.epochs": epochs,
         "DataLoader.Train.sampler.batch_size": batch_size,
@@ -120,7 +126,7 @@ def train(
         "Global.seed": seed,
         "DataLoader.Train.loader.num_workers": num_workers,
         "Global.eval_during_train": evaluates,
-        "Arch.Backbone.pretrained": pretrained,
+        "Arch.Backbone.pretrained": None if start is None else start.source,
         "Loss.Train.+TeacherLoss.teacher": None if teacher is None else as_given(teacher),
         "Loss.Train.+TeacherLoss.unlabelled": None if unlabelled is None else absolute(unlabelled),
     }
@@ -130,6 +136,8 @@ def train(
     if unlabelled is not None and teacher is None:
         require_teacher(space, resumed, override or ())
     settings = training_config(space, resumed, override or (), flags, init_from=init_from, resume=resume, frozen=frozen)
+    if start is not None:
+        require_network(settings, start)
     if dry_run:
         from shitu_cli.cli.dry_run import show_cost
         from shitu_cli.steps.training_costs import cost_of_train

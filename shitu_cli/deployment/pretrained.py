@@ -94,9 +94,8 @@ def _write(entry: Published, located: Located, out: Path, options: ExportOptions
     if entry.name not in CATALOGUE:
         entry = _as_the_file_is(entry, located, reporter)
     trained = _trained(entry, located)
-    left_new = getattr(trained.network, "backbone", trained.network).left_new
-    if left_new:
-        reporter.warn(f"{len(left_new)} layers are not in the weights and stay random, such as {left_new[0]}")
+    for remark in getattr(trained.network, "backbone", trained.network).start_remarks:
+        reporter.warn(remark)
     return export_network(trained, *drawn_images(trained.transform_ops), out, options)
 
 
@@ -207,16 +206,16 @@ def _arch(entry: Published) -> ArchConfig:
 
 def _network(arch: ArchConfig, entry: Published, weights: Path) -> paddle.nn.Layer:
     from shitu_cli.model import build_rec_model
+    from shitu_cli.model.misfit import UnfitWeights
     from shitu_cli.model.weights import load_backbone, load_weights
 
     model = build_rec_model(arch)
-    read_weights(weights)  # a damaged file has another way out than one of another network
     try:
         if arch.neck is not None:
             load_weights(model, weights, allow_missing_prefixes=("head.",))
         else:
-            model.backbone.left_new = load_backbone(model.backbone, weights)
-    except DataError as error:
+            model.backbone.start_remarks = load_backbone(model.backbone, weights)
+    except UnfitWeights as error:
         raise DataError(
             error.message,
             details=error.details,

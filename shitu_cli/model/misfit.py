@@ -16,7 +16,8 @@ from shitu_cli.config.parts import KINDS
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.reporting import shortened
-from shitu_cli.weights.catalogue import CATALOGUE, Published
+from shitu_cli.weights.catalogue import CATALOGUE
+from shitu_cli.weights.published import Published
 
 MAX_PROBLEMS = 10  # listed in a message
 

@@ -22,6 +22,7 @@ from shitu_cli.workspace import Workspace
 if TYPE_CHECKING:
     from shitu_cli.training.frozen import FrozenResult
     from shitu_cli.training.options import TrainResult
+    from shitu_cli.weights.store import Start
 
 
 def training_config(
@@ -79,6 +80,18 @@ def require_teacher(workspace: Workspace, file: Path | None = None, overrides: S
         "(no TeacherLoss in Loss.Train)",
         hint=["name a trained network: ", Command("train", "--teacher", "efficientnet-lite0")],
     )
+
+
+def require_network(config: Config, start: Start) -> None:
+    """Raise UsageError if weights that were given as NETWORK=FILE belong to another network than that of a config."""
+    from shitu_cli.model.misfit import is_of_other_family, way_to_train
+
+    own = config.Arch.backbone
+    if start.network and is_of_other_family(start.network, own):
+        raise UsageError(
+            f"--pretrained {start.network}={start.source}: the network of the config is {own.name}",
+            hint=way_to_train(start.network),
+        )
 
 
 def train(

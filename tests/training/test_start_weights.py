@@ -125,6 +125,25 @@ def test_weights_of_another_network_lead_to_the_config_made_for_them(workspace: 
     fails("train", "-o", "Global.pretrained_model=efficientnet-lite0", cwd=workspace, code=4, says=says[:2])
 
 
+def test_files_of_the_command_line_are_relative_to_the_current_folder(workspace: Path, bare: Path) -> None:
+    (workspace / "elsewhere").mkdir()
+    bare = bare.rename(workspace / "elsewhere/pytorch_model.bin")
+    for given in ("./pytorch_model.bin", "pytorch_model.bin", "PPLCNet_x0_25=pytorch_model.bin"):
+        shitu(*STILL, "-w", str(workspace), "--pretrained", given, cwd=bare.parent)
+        assert same_backbone(workspace, bare)
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ("PPLCNet_x0_26", "no network is called PPLCNet_x0_26 (did you mean PPLCNet_x0_25"),
+        ("tf_efficientnet_lite0", "the network of the config is PPLCNet_x0_25"),
+    ],
+)
+def test_the_network_of_a_file_is_that_of_the_config(network: str, says: str, workspace: Path, bare: Path) -> None:
+    fails(*RUN, "--pretrained", f"{network}={bare}", cwd=workspace, code=2, says=(says, "hint: "))
+
+
 def test_a_file_of_another_network_leads_there_too(workspace: Path, bare: Path) -> None:
     bare.rename(workspace / "PPLCNet_x0_25_pretrained.pdparams")
     for words in (["--init-from"], ["--pretrained"], ["--frozen", "--init-from"]):

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
@@ -169,7 +168,7 @@ def _exit_code_of(error: BaseException, session: Session) -> int:
         return BROKEN_PIPE
     try:
         if session.debug:
-            traceback.print_exception(error)
+            session.console.trace(error)
         session.console.error(problem)
     except OSError:  # nobody can read it: only the exit code remains
         _drop_output()

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,10 @@ class Console:
         if error.advice:
             self._print(self._styled(error.advice, "hint: ", "bold"), stderr=True)
 
+    def trace(self, error: BaseException) -> None:
+        """Print to stderr where an error was raised, for who reports it."""
+        sys.stderr.write(visible("".join(traceback.format_exception(error))))
+
     def next_step(self, step: Message) -> None:
         """Print the next command to run, ready to copy."""
         if not self.quiet and not self.as_json:
@@ -72,8 +77,8 @@ class Console:
         self.document(HIDDEN.sub(lambda character: f"\\u{ord(character[0]):04x}", text) + "\n")
 
     def document(self, text: str) -> None:
-        """Print a whole document, such as a config, unchanged."""
-        sys.stdout.write(text)
+        """Print a whole document, such as a config; unchanged but for what terminals obey."""
+        sys.stdout.write(visible(text))
         sys.stdout.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from shitu_cli.config.parts import Part, plain
 from shitu_cli.config.places import relative
+from shitu_cli.reporting import HIDDEN
 
 if TYPE_CHECKING:
     from shitu_cli.config.schema import ArchConfig, Config, SplitConfig
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 def dump_config(config: Config) -> str:
     """Return YAML that `load_config` reads back to an equal Config (apart from origins) from the same root."""
-    return yaml.safe_dump(config_values(config), sort_keys=False, allow_unicode=True)
+    values = config_values(config)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(values, sort_keys=False) if HIDDEN.search(text) else text  # the latter escapes all but ASCII
 
 
 def config_values(config: Config) -> dict[str, Any]:

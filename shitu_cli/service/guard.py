@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
 
-from shitu_cli.reporting import visible
 from shitu_cli.service.metrics import Metrics
 from shitu_cli.service.refusals import FORBIDDEN, TIMEOUT, TOO_LARGE, UNAUTHORISED, UNAVAILABLE, Refusal, unexpected
 from shitu_cli.service.settings import LOOPBACK_NAMES, Settings
@@ -172,8 +171,7 @@ class _Exchange:
         method = self.method if self.method in METHODS else "other"
         self.guard.metrics.answered(method, route, self.status, seconds)
         client = (self.scope.get("client") or ("-",))[0]
-        line = f"{client} {self.method} {self.scope['path']} {self.status} {1000 * seconds:.1f} ms"
-        access.info("%s", visible(line).replace("\n", "\\n"))
+        access.info("%s %s %s %s %.1f ms", client, self.method, self.scope["path"], self.status, 1000 * seconds)
 
 
 def _name_of(host: str) -> str:

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.reporting import visible
 from shitu_cli.service.protocol import BoundedProtocol
 
 GRACE = 30  # seconds for requests that run when the server is told to stop
@@ -59,7 +60,7 @@ def run(app: FastAPI, listening: socket.socket, *, quiet: bool, started: Callabl
 
     `quiet` leaves out the access log.
     """
-    _log_to_stderr(quiet)
+    log_to_stderr(quiet)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -94,9 +95,20 @@ class _Server(uvicorn.Server):
             self._tell()
 
 
-def _log_to_stderr(quiet: bool) -> None:
+class _Visible(logging.Formatter):
+    """Writes each message on one line, and nothing that a terminal obeys: clients and files choose what is in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).replace("\n", "\\n")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def log_to_stderr(quiet: bool) -> None:
+    """Send the logs of the server to stderr; `quiet` leaves out all but warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Visible("%(asctime)s %(levelname)s %(message)s"))
     for name in ("shitu.serve", "shitu.access", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

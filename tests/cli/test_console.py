@@ -11,13 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shitu_cli.cli.console import Console, clock, progress_line
 from shitu_cli.errors import Command, DataError
 from shitu_cli.reporting import visible
+from shitu_cli.templates import read_template
+from tests.command import shitu
 from tests.test_pace import Clock
 
-NASTY = "a\x1b]0;owned\x07\x1b[2Jb\rc\x9b31m\u202ed\u2028e\udcff\x7f"
+NASTY = "a\x1b]0;owned\x07\x1b[2Jb\rc\x9b31m\u202ed\u2028e\udcff\x7f\u061c"
 
 
 class Terminal(io.StringIO):
@@ -49,9 +52,22 @@ def test_nothing_that_a_terminal_obeys_gets_through(capsys: pytest.CaptureFixtur
     console.table(NASTY, [NASTY, "b"], [[NASTY, 1]])
     console.json({NASTY: [NASTY]})
     out, err = capsys.readouterr()
-    assert visible(NASTY) == r"a\x1b]0;owned\x07\x1b[2Jb\rc\x9b31m\u202ed\u2028e\udcff\x7f"
+    assert visible(NASTY) == r"a\x1b]0;owned\x07\x1b[2Jb\rc\x9b31m\u202ed\u2028e\udcff\x7f\u061c"
     assert not set(out + err) & set(NASTY) - set("abcdeowned]0;[2J31m")
     assert json.loads(out[out.index("{") :]) == {NASTY: [NASTY]}
+
+
+def test_a_traceback_and_a_config_print_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
+    done = shitu("--debug", "prepare", NASTY.replace("\udcff", ""), cwd=tmp_path, check=False)
+    assert "Traceback" in done.stderr and done.stderr.count(r"a\x1b]0;owned") > 1
+    assert not set(done.stderr) & set(NASTY) - set("abcdeowned]0;[2J31m")
+    (tmp_path / "shitu.yaml").write_text(read_template("quick"))
+    values = yaml.safe_load(read_template("quick"))
+    values["DataLoader"]["Train"]["dataset"]["image_root"] = root = f"/{NASTY[:-3]}\u061c"
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(values))
+    shown = shitu("config", "--yaml", "-c", "bad.yaml", cwd=tmp_path).stdout
+    assert not set(shown) & set(NASTY) - set("abcdeowned]0;[2J31m")
+    assert yaml.safe_load(shown)["DataLoader"]["Train"]["dataset"]["image_root"] == root
 
 
 def test_sentences_break_between_words_and_commands_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:

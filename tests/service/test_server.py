@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import logging
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ import uvicorn
 
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.service import guard, protocol
-from shitu_cli.service.server import address_of, is_loopback, open_socket
+from shitu_cli.service.server import address_of, is_loopback, log_to_stderr, open_socket
 from shitu_cli.service.settings import Limits
 from tests.service.conftest import Server, png
 
@@ -48,6 +49,30 @@ def read_all(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return b"".join(pieces)
+
+
+def test_the_log_holds_nothing_that_a_terminal_obeys(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("shitu.serve", "shitu.access", "uvicorn.error")
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:  # noted, so that what the server sets is undone
+        monkeypatch.setattr(logger, "handlers", logger.handlers)
+        monkeypatch.setattr(logger, "propagate", logger.propagate)
+        monkeypatch.setattr(logger, "level", logger.level)
+
+    def broken(images: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError("error\x1b[2J")
+
+    monkeypatch.setattr(server.desk.state.extractor, "compute", broken)
+    log_to_stderr(False)
+    answer = server.client.post("/search", content=png(1), headers={"Content-Type": "image/png"})
+    server.client.get("/a%1b%5d0%0a2026-01-01 INFO forged%d8%9c")
+    server.desk.live._remark("model\x1b]0;\n\u202e")
+    shown = capsys.readouterr().err
+    assert answer.status_code == 500 and r"error\x1b[2J" in shown and "Traceback" in shown
+    assert r"/a\x1b]0\n2026-01-01 INFO forged\u061c" in shown and r"model\x1b]0;\n\u202e" in shown
+    assert not set(shown) & set("\x1b\u202e\u061c")
 
 
 @pytest.mark.parametrize("piece", [b"h: " + b"x" * 1000 + b"\r\n", b"x" * 1000], ids=["many headers", "one header"])

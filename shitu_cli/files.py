@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.errors import MACHINE_HINTS, EnvironmentProblem, UsageError
 from shitu_cli.inputs import StrPath, open_input
 from shitu_cli.reporting import short_list
@@ -62,9 +63,9 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Yield a file to write (`mode` "wb", or "w" for UTF-8) that replaces `path` when the context ends without error.
 
     It is written beside `path` and synced first, so that a kill or a full disk leaves the old file untouched.
-    Raises EnvironmentProblem if the system refuses.
+    Raises EnvironmentProblem if the system refuses, or if a link in a workspace leads out of it.
     """
-    path = Path(os.path.realpath(path))  # replaces the target of a link, not the link
+    path = place_to_write(path)  # replaces the target of a link, not the link
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def _hold(file: IO[Any]) -> None:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files and directories beside `path` that killed processes left: those without a lock."""
-    path = Path(os.path.realpath(path))
+    path = place_to_write(path)
     if os.name == "nt" or not path.parent.is_dir():
         return
     import fcntl
@@ -133,7 +134,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
     Temporary directories that killed processes left beside `path` are removed.
     """
-    path = Path(os.path.realpath(path))  # replaces the target of a link, not the link
+    path = place_to_write(path)  # replaces the target of a link, not the link
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, held = _temporary_dir(path)

@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.errors import Command, EnvironmentProblem, Message
 from shitu_cli.files import atomic_write, atomic_write_json, cannot_write, sync_directory
-from shitu_cli.inputs import read_json_object
-from shitu_cli.workspace import Workspace
+from shitu_cli.inputs import kind_of, read_json_object
+from shitu_cli.workspace import Busy, Workspace
 
 WAIT = 10.0  # seconds that a reader waits for a live process to move its files
 _PENDING, _PLAN = "pending", "plan.json"
@@ -34,13 +35,14 @@ class Transaction:
 
     def path(self, target: Path) -> Path:
         """Return the path to write the new version of `target` to; raise EnvironmentProblem if it has no place."""
-        _require_place(target)
+        _require_place(place_to_write(target, self._root))
         staged = self._staging / str(len(self._plan))
         self._plan[os.path.relpath(target, self._root)] = staged.name
         return staged
 
     def remove(self, target: Path) -> None:
         """Remove `target` with the commit."""
+        place_to_write(target, self._root)
         self._plan[os.path.relpath(target, self._root)] = None
 
     def commit(self) -> None:
@@ -53,7 +55,6 @@ class Transaction:
 
 def _require_place(target: Path) -> None:
     """Raise EnvironmentProblem if no file can be moved to `target`: once committed, every command would try again."""
-    target = Path(os.path.realpath(target))
     folder = next(folder for folder in target.parents if os.path.lexists(folder))
     if target.is_dir():
         number = errno.EISDIR
@@ -73,7 +74,7 @@ def transaction(space: Workspace) -> Iterator[Transaction]:
     Raises EnvironmentProblem if the system refuses, and then changes nothing.
     """
     apply_committed(space)
-    folder = space.own_dir
+    folder = place_to_write(space.own_dir, space.root)
     for left in folder.glob(".staged-*"):  # from killed processes: with the lock held, none is at work
         shutil.rmtree(left, ignore_errors=True)
     staging: Path | None = None
@@ -94,51 +95,58 @@ def transaction(space: Workspace) -> Iterator[Transaction]:
 def recover(space: Workspace) -> None:
     """Complete a change that a killed process committed; wait for a process that is doing so.
 
-    Raises EnvironmentProblem if that takes longer than a few seconds, or the files cannot be moved.
+    Raises EnvironmentProblem if that takes longer than a few seconds, or the files cannot be moved or may not be.
     """
     deadline, pending = time.monotonic() + WAIT, space.own_dir / _PENDING
     while pending.is_dir():
         try:
             with space.lock("prepare", command="prepare"):
                 apply_committed(space)
-        except EnvironmentProblem:
+        except Busy:
             if time.monotonic() > deadline or not pending.is_dir():
                 raise
             time.sleep(0.05)
 
 
 def apply_committed(space: Workspace) -> None:
-    """Move committed files into place, if there are any; after a kill, this can be repeated."""
-    pending = space.own_dir / _PENDING
+    """Move committed files into place, if there are any; after a kill, this can be repeated.
+
+    The workspace may come from a stranger, so that nothing is moved before all is checked: EnvironmentProblem for what
+    this program does not commit, and for a place outside of the workspace.
+    """
+    pending = place_to_write(space.own_dir, space.root) / _PENDING
     if not os.path.lexists(pending):
         return
-    # Without a plan, all has been moved, and a kill came while the folder was being removed.
-    plan = _read_plan(pending) if os.path.lexists(pending / _PLAN) else {}
+    plan = _read_plan(space.root, pending)
     try:
-        for name, staged in plan.items():
-            target = Path(os.path.realpath(space.root / os.fsdecode(os.fsencode(name))))
+        for target, staged in plan.items():
             if staged is None:
                 target.unlink(missing_ok=True)
-            elif (pending / staged).exists():  # otherwise it was moved before the kill
+            elif staged.exists():  # otherwise it was moved before the kill
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _move(pending / staged, target)
-        for folder in {(space.root / name).parent for name in plan}:
+                _move(staged, target)
+        for folder in {target.parent for target in plan}:
             sync_directory(folder)
         shutil.rmtree(pending)
     except OSError as error:
         raise cannot_write(space.root, error) from error
 
 
-def _read_plan(pending: Path) -> dict[str, str | None]:
-    """Return file → staged file (None: remove); the workspace may come from a stranger, so that it is checked."""
+def _read_plan(root: Path, pending: Path) -> dict[Path, Path | None]:
+    """Return the place of each file → its staged file (None: remove)."""
     way_out: Message = [f"remove {pending}, then run `", Command("prepare"), "` again"]
-    plan = read_json_object(pending / _PLAN, error=EnvironmentProblem, hint=way_out)
-    for name, staged in plan.items():
-        if not _is_below(name) or not (staged is None or (isinstance(staged, str) and staged.isdecimal())):
+    if not stat.S_ISDIR(os.lstat(pending).st_mode):
+        raise EnvironmentProblem(f"{pending} is not from this program: it is no folder", hint=way_out)
+    if not os.path.lexists(pending / _PLAN):  # all was moved, and a kill came while the folder was being removed
+        return {}
+    plan: dict[Path, Path | None] = {}
+    for name, staged in read_json_object(pending / _PLAN, error=EnvironmentProblem, hint=way_out).items():
+        if not _is_below(name) or not (staged is None or _is_staged(pending, staged)):
             raise EnvironmentProblem(
                 f"{pending / _PLAN} is not from this program: it would replace {name[:100]!r} by {str(staged)[:100]!r}",
                 hint=way_out,
             )
+        plan[place_to_write(root / os.fsdecode(os.fsencode(name)), root)] = None if staged is None else pending / staged
     return plan
 
 
@@ -147,7 +155,16 @@ def _is_below(name: str) -> bool:
         os.fsencode(name)
     except UnicodeEncodeError:
         return False
-    return not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name
+    parts = Path(name).parts
+    return bool(parts) and not os.path.isabs(name) and ".." not in parts and "\0" not in name
+
+
+def _is_staged(pending: Path, name: object) -> bool:
+    """Return whether a file of this name can have been staged: a regular file, or one that was moved already."""
+    if not isinstance(name, str) or not name.isdecimal():
+        return False
+    path = pending / name
+    return not os.path.lexists(path) or kind_of(os.lstat(path).st_mode) is None
 
 
 def _move(staged: Path, target: Path) -> None:

@@ -8,20 +8,28 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from shitu_cli.boundary import open_own, place_to_write, protect
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
 from shitu_cli.files import cannot_write, try_lock
 from shitu_cli.inputs import whole_number
 
 CONFIG_NAME = "shitu.yaml"
 PAUSE = 0.02  # seconds between two looks at a lock that another process holds
+_SHOWN = 200  # bytes of a lock file, at most
 EARLIER = "earlier"  # folder in the output directory for the models of earlier runs (see training/earlier.py)
 
 
+class Busy(EnvironmentProblem):
+    """Raised when another process holds a lock."""
+
+
 class Workspace:
-    """A directory with `shitu.yaml`; `root` is absolute."""
+    """A directory with `shitu.yaml`; `root` is absolute. No link in it leads out of it what is written."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).resolve()
+        if self.config_path.is_file():
+            protect(self.root)
 
     @property
     def config_path(self) -> Path:
@@ -80,19 +88,20 @@ class Workspace:
             workspace.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(workspace.root, error) from error
+        protect(workspace.root)
         return workspace
 
     @contextlib.contextmanager
     def lock(self, name: str, *, command: str = "", patience: float = 0.0) -> Iterator[None]:
         """Hold the lock `name` for this process, which runs `command`.
 
-        The system locks the file, and releases it when the process dies. Raises EnvironmentProblem if another process
-        still holds it after `patience` seconds, or if the file system has no locks.
+        The system locks the file, and releases it when the process dies. Raises Busy if another process still holds it
+        after `patience` seconds, EnvironmentProblem if the file system has no locks or no regular file is there.
         """
         path = self.own_dir / f"{name}.lock"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.open("ab+", buffering=0)
+            place_to_write(self.own_dir, self.root).mkdir(parents=True, exist_ok=True)
+            handle = open_own(path, "ab+", root=self.root, buffering=0)
         except OSError as error:
             raise cannot_write(path, error) from error
         with handle:
@@ -107,8 +116,8 @@ class Workspace:
                 ) from error
             if not locked:
                 handle.seek(0)
-                holder, _, process = handle.read().decode().strip().rpartition(" ")
-                raise EnvironmentProblem(
+                holder, _, process = handle.read(_SHOWN).decode(errors="replace").strip().rpartition(" ")
+                raise Busy(
                     f"another `shitu {holder or name}` (process {process or '?'}) is running in {self.root}",
                     hint="wait until it ends, or use another workspace with -w",
                 )

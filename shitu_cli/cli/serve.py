@@ -115,7 +115,7 @@ def serve(
         gallery = _open_gallery(space, folder, store, collection, new, limits)
         threshold_of = _threshold(threshold, space, gallery)
         live = _open_live(session, space, gallery, chosen, threshold_of, must_be_measured=threshold == "auto")
-        kept = keep or (space.root if store is not None else Path(gallery.place).resolve().parent) / "served"
+        kept = keep or (space.root if store is not None else Path(os.path.abspath(gallery.place)).parent) / "served"
         settings = Settings(kept, space.root, key, read_only, limits)
         desk = Desk(live, settings, Metrics(), lambda path: stored_path(space, path), finder)
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from shitu_cli.boundary import is_own, place_to_write
 from shitu_cli.files import atomic_write
 
 LIMIT = 4_000_000_000  # bytes; files in use stay even if they exceed it
@@ -57,6 +58,8 @@ class FeatureCache:
     def read(self, key: str, shape: tuple[int, int]) -> np.ndarray | None:
         """Return the features under `key`, mapped into memory; None when there are none of this shape."""
         path = self._path(key)
+        if not is_own(path):  # a pipe would be waited for, and a link's file would get another time
+            return None
         try:
             features = np.lib.format.open_memmap(path, mode="r")
             os.utime(path)  # the time of the last use decides what is removed
@@ -80,8 +83,8 @@ class FeatureCache:
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used files, never those of this object, until `size` bytes more are in bounds."""
-        files = []
-        for path in self._folder.glob("*.npy"):
+        files, folder = [], place_to_write(self._folder)
+        for path in folder.glob("*.npy"):
             with contextlib.suppress(FileNotFoundError):  # another process makes room too
                 state = path.stat()
                 files.append((state.st_mtime_ns, path, state.st_size))
@@ -89,10 +92,10 @@ class FeatureCache:
         for _, path, freed in sorted(files):
             if total <= self._limit:
                 break
-            if path not in self._used:
+            if self._folder / path.name not in self._used:
                 path.unlink(missing_ok=True)
                 total -= freed
-        for path in self._folder.glob(".*.npy.*.tmp"):
+        for path in folder.glob(".*.npy.*.tmp"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > LEFT_BEHIND:
                     path.unlink()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shitu_cli.boundary import own_file, place_to_write
 from shitu_cli.data.images import Box
 from shitu_cli.errors import ShituError
 from shitu_cli.features.detection.bodies import Body, bodies_of
@@ -81,10 +82,10 @@ class ResumableFeatures:
         self.extraction, self.images, extractor = extraction, extraction.images, extraction.extractor
         # Whole batches, so that each holds the same images with any number of processes and interruptions.
         self.block = -(-BLOCK_IMAGES // extractor.batch_size) * extractor.batch_size
-        self.folder = part / extraction.key()[:24]
+        self.folder = place_to_write(part / extraction.key()[:24])
         self.folder.mkdir(parents=True, exist_ok=True)
         self._row = extractor.feature_size * 4  # bytes
-        self._file = os.open(self.folder / "features.f32", os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = own_file(self.folder / "features.f32", os.O_RDWR | os.O_CREAT)
 
     def __enter__(self) -> ResumableFeatures:
         return self

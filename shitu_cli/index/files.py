@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.config.arguments import several, whole_ids
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.files import atomic_dir, atomic_write, require_own_folder
@@ -72,7 +73,7 @@ class FileStore:
 
         Another writer is waited for up to `patience` seconds, and its changes are read.
         """
-        with Workspace(self.folder.resolve().parent).lock("index", patience=patience):
+        with Workspace(place_to_write(self.folder).parent).lock("index", patience=patience):
             self._read, self._writer = None, threading.get_ident()
             try:
                 yield

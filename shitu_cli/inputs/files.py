@@ -19,6 +19,7 @@ StrPath = str | os.PathLike[str]
 # What a path can be instead of a regular file.
 _KINDS = {
     stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -68,6 +69,11 @@ def open_input(
         os.close(descriptor)
         raise
     return io.BufferedReader(io.FileIO(descriptor))
+
+
+def kind_of(mode: int) -> str | None:
+    """Return what a path of this mode is instead of a regular file, None for a regular file."""
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def is_input(path: StrPath) -> bool:
@@ -159,8 +165,8 @@ def path_problem(
 
 
 def _require_regular(mode: int, path: StrPath, error: type[ShituError], hint: Message | None) -> None:
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    kind = kind_of(mode)
+    if kind is not None:
         raise error(f"cannot read {os.fspath(path)}: it is {kind}, not a regular file", hint=hint)
 
 

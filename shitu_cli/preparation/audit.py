@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from shitu_cli.boundary import open_own
 from shitu_cli.data import heif
 from shitu_cli.data.header import MAX_PIXELS, Header, read_header
 from shitu_cli.data.images import MAX_BYTES
@@ -216,7 +217,7 @@ class LookCache:
             return
         if self._is_sound:
             try:
-                with self.path.open("ab") as file:
+                with open_own(self.path, "ab") as file:
                     file.write(_packed(self._fresh))
                     file.flush()
                     os.fsync(file.fileno())

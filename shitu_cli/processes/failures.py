@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.errors import Command, ShituError, TrainingError
 
 INTERRUPT_CODE = 130
@@ -65,5 +66,5 @@ def raise_failure(codes: Sequence[int | None], first: int, output: Path) -> None
 
 def log_file(output: Path, rank: int) -> Path:
     """Return where a process that does not print writes its output; create the folder."""
-    output.mkdir(parents=True, exist_ok=True)
+    place_to_write(output).mkdir(parents=True, exist_ok=True)
     return output / f"rank{rank}.out"

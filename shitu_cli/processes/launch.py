@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from shitu_cli.boundary import open_own
 from shitu_cli.errors import EnvironmentProblem, ShituError, UsageError
 from shitu_cli.processes import this_process
 from shitu_cli.processes.failures import INTERRUPT_CODE, ProcessGone, log_file, raise_elsewhere, raise_failure
@@ -170,7 +171,7 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, show_line: Ca
                 # The first process listens; starting the others a little later avoids their retry after 3 s.
                 if rank == machines.first + 1:
                     time.sleep(0.3)
-                sink = files.enter_context(log_file(output, rank).open("wb")) if rank else None
+                sink = files.enter_context(open_own(log_file(output, rank), "wb")) if rank else None
                 # The child accepts Ctrl-C once its command line is parsed (see __main__.py), and SIGTERM once Paddle
                 # (runtime/setup.py), or a model that runs without it (cli/extract.py), is loaded.
                 hold_back(signal.SIGINT, signal.SIGTERM)

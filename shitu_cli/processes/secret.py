@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.errors import EnvironmentProblem, UsageError
 from shitu_cli.files import cannot_write
 from shitu_cli.inputs import read_bytes
@@ -62,7 +63,7 @@ def find_secret(
 def _create(path: Path) -> None:
     """Write a new secret that only this user can read, unless there is one."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place_to_write(path.parent).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{secrets.token_urlsafe(32)}\n")  # the line end says that it is whole

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.data.header import read_header
 from shitu_cli.data.images import decode_image, split_box
 from shitu_cli.errors import DataError, ShituError
@@ -27,7 +28,7 @@ class Photos:
     """The folder for added photos."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+        self.folder = place_to_write(folder)
 
     def place(self, data: bytes) -> Path:
         """Return the file of a photo with these bytes, whether it exists or not."""

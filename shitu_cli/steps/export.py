@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.config.arguments import PORTION, require, require_config, require_flags, several
 from shitu_cli.config.places import Places, as_given
 from shitu_cli.config.schema import Config
@@ -77,7 +77,7 @@ def export(
     if pretrained is not None:
         from shitu_cli.deployment.pretrained import write_pretrained
 
-        return write_pretrained(as_given(pretrained), Path(out or "inference").resolve(), options, reporter)
+        return write_pretrained(as_given(pretrained), place_to_write(out or "inference"), options, reporter)
     if config is None:
         raise UsageError("there is no config that names a network, and no published weights are named")
     config = with_lists(config)
@@ -87,4 +87,4 @@ def export(
     if change := changed_preparation(config, weights):
         reporter.info(change)
     # A path from the user is relative to the current directory, the default to the workspace.
-    return run(config, weights, Path(out if out is not None else places.inference).resolve(), options)
+    return run(config, weights, place_to_write(out if out is not None else places.inference), options)

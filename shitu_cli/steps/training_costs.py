@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +68,7 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
             init_from=init_from,
             rehearsal=Rehearsal(costs.SECONDS, lists_dir=Path(folder)),
         )
-    pace = Trainer(training, RunLog(Path(os.devnull), None), quiet).rehearse(costs.SECONDS)
+    pace = Trainer(training, RunLog(None, None), quiet).rehearse(costs.SECONDS)
     epochs, dataset, teacher = config.Global.epochs, training.dataset, training.teacher
     later = pace.per_unit() * pace.total / epochs
     seconds = {} if teacher is None else {"features of the teacher": teacher.seconds}

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.files import atomic_write_text, sha256_of, sync_directory
 from shitu_cli.inputs.json_files import read_json_object
@@ -71,7 +72,7 @@ def save_checkpoint(
     `before_switch` is called with that prefix once everything that takes disk space is written. Raises
     EnvironmentProblem if writing fails; earlier saves are then unchanged.
     """
-    folder = output / GENERATIONS
+    output, folder = place_to_write(output), place_to_write(output / GENERATIONS)
     # Best model first: a run that is killed in between resumes from before this save and repeats it.
     targets = [output / name for name in sorted(names, key=lambda name: name == LATEST)]
     state = checkpoint.state

@@ -10,11 +10,13 @@ import os
 import shutil
 from pathlib import Path
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.files import bytes_in, sync_directory
+from shitu_cli.inputs import read_bytes
 from shitu_cli.reporting import byte_size
 from shitu_cli.training.checkpoint import BEST, CONFIG, GENERATIONS, LATEST, is_whole, saves_in
-from shitu_cli.training.save_files import files_of_save
+from shitu_cli.training.save_files import files_of_save, part_file
 from shitu_cli.workspace import EARLIER, earlier_models
 
 MOVING = ".moving"  # suffix of a directory that does not hold the complete earlier run yet
@@ -30,16 +32,19 @@ def set_aside(output: Path, new: Path | None = None) -> Path | None:
     if not _visible(output):
         return None
     number = 1 + max((int(path.name) for path in earlier_models(output)), default=0)
-    folder = output / EARLIER / f"{number:03d}"
+    folder = place_to_write(output / EARLIER) / f"{number:03d}"
     moving = folder.with_suffix(MOVING)
     try:
         moving.mkdir(parents=True)
-        _move(output, moving, new)
-        os.replace(moving, folder)
-        sync_directory(folder.parent)
+        try:
+            _move(output, moving, new)
+            os.replace(moving, folder)
+            sync_directory(folder.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                _move_back(moving, output)
+            raise
     except OSError as error:
-        with contextlib.suppress(OSError):
-            _move_back(moving, output)
         raise EnvironmentProblem(f"cannot move the earlier run to {folder}: {error.strerror}", hint=_CHECK) from None
     return folder
 
@@ -50,7 +55,9 @@ def settle(output: Path) -> None:
     At that point, the first save of the new run was complete. If it is gone, because somebody has removed it, the
     earlier run is moved back.
     """
-    for moving in sorted((output / EARLIER).glob(f"*{MOVING}")):
+    for moving in sorted(place_to_write(output / EARLIER).glob(f"*{MOVING}")):
+        if moving.is_symlink():  # not from this program
+            continue
         try:
             saves = saves_in(output / GENERATIONS)
             if saves:
@@ -73,19 +80,21 @@ def _move(output: Path, folder: Path, new: Path | None) -> None:
     # The config is needed to build the network again.
     for path in [*_visible(output), *saves, output / CONFIG]:
         if path.exists():
-            target = folder / path.relative_to(output)
-            target.parent.mkdir(exist_ok=True)
-            os.replace(path, target)
+            _replace(path, folder / path.relative_to(output))
 
 
 def _move_back(folder: Path, output: Path) -> None:
     for path in [path for path in folder.rglob("*") if path.is_file()]:
-        target = output / path.relative_to(folder)
-        target.parent.mkdir(exist_ok=True)
-        os.replace(path, target)
+        _replace(path, output / path.relative_to(folder))
     shutil.rmtree(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # fails if it holds others
+
+
+def _replace(path: Path, target: Path) -> None:
+    folder = place_to_write(target.parent)
+    folder.mkdir(exist_ok=True)
+    os.replace(path, folder / target.name)
 
 
 def tidy(folder: Path, output: Path, keep: int | None) -> list[str]:
@@ -110,13 +119,17 @@ def tidy(folder: Path, output: Path, keep: int | None) -> list[str]:
 
 def drop_copies(folder: Path) -> None:
     """Remove the saves of an earlier run that its intact `latest.*` or `best_model.*` hold too."""
-    whole = {(folder / f"{name}.pdstates").read_bytes() for name in (LATEST, BEST) if is_whole(folder / name)}
+    whole = {_note(folder / name) for name in (LATEST, BEST) if is_whole(folder / name)}
     for save in saves_in(folder / GENERATIONS):
-        if save.with_name(f"{save.name}.pdstates").read_bytes() in whole:
+        if _note(save) in whole:
             for part in files_of_save(save):
                 part.unlink()
     with contextlib.suppress(OSError):
         (folder / GENERATIONS).rmdir()  # fails if more saves were kept
+
+
+def _note(save: Path) -> bytes:
+    return read_bytes(part_file(save, "pdstates"), error=EnvironmentProblem)
 
 
 def drop_models(output: Path, keep: int) -> list[Path]:

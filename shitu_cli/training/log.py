@@ -9,19 +9,21 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from shitu_cli.boundary import open_own, place_to_write
 from shitu_cli.errors import Command, EnvironmentProblem, pip_install
 from shitu_cli.reporting import Reporter, visible
 
 
 class RunLog:
-    """The log files of one run in the output directory; ranks other than 0 only have a text log."""
+    """The log files of one run in the output directory; ranks other than 0 only have a text log, a rehearsal none.
 
-    def __init__(self, text: Path, metrics: Path | None, visualdl: Path | None = None) -> None:
-        self._writer = None if visualdl is None else _visualdl_writer(visualdl)
+    Raises EnvironmentProblem if the system refuses, or if anything but regular files is there.
+    """
+
+    def __init__(self, text: Path | None, metrics: Path | None, visualdl: Path | None = None) -> None:
+        self._writer = None if visualdl is None else _visualdl_writer(place_to_write(visualdl))
         try:
-            text.parent.mkdir(parents=True, exist_ok=True)
-            self._text = _open_at_line(text)
-            self._metrics = _open_at_line(metrics) if metrics is not None else None
+            self._text, self._metrics = _open_at_line(text), _open_at_line(metrics)
         except OSError as error:
             raise EnvironmentProblem(
                 f"{error.filename}: cannot write the log: {error.strerror}",
@@ -30,7 +32,8 @@ class RunLog:
 
     def line(self, text: str) -> None:
         """Write a line with the time to train.log; file names in it need not be valid text."""
-        self._write(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible(text)}\n")
+        if self._text is not None:
+            self._write(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible(text)}\n")
 
     def tell(self, reporter: Reporter, text: str, *, warning: bool = False) -> None:
         """Write a line to train.log and show it to the user."""
@@ -66,10 +69,13 @@ class RunLog:
             ) from None
 
 
-def _open_at_line(path: Path) -> IO[str]:
+def _open_at_line(path: Path | None) -> IO[str] | None:
     """Open a log to append to, on a new line even if a full disk or a kill has cut off the last one."""
-    file = path.open("a", encoding="utf-8")
-    with path.open("rb") as reader:
+    if path is None:
+        return None
+    place_to_write(path.parent).mkdir(parents=True, exist_ok=True)
+    file = open_own(path, "a", encoding="utf-8")
+    with open_own(path, "rb") as reader:
         if reader.seek(0, os.SEEK_END) and reader.seek(-1, os.SEEK_END) and reader.read() != b"\n":
             file.write("\n")
     return file

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.config.schema import Config, DistillationConfig
 from shitu_cli.errors import Command, DataError, Message, UsageError
 from shitu_cli.processes.collectives import Ranks
@@ -13,7 +14,7 @@ from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.accuracy import accuracy_remarks
 from shitu_cli.training.build import Training, build_training
-from shitu_cli.training.checkpoint import LATEST, Checkpoint, has_checkpoint, load_checkpoint
+from shitu_cli.training.checkpoint import GENERATIONS, LATEST, Checkpoint, has_checkpoint, load_checkpoint
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import compare_runs, keys_at_default, refuse
 from shitu_cli.training.log import RunLog
@@ -49,6 +50,7 @@ def run_training(
     saved = _checkpoint_to_resume(config, output, resume=resume, init_from=init_from)
     with lock("train") if ranks.is_main else nullcontext():
         if ranks.is_main:
+            place_to_write(output / GENERATIONS)  # raises now, not after the first epoch
             settle(output)
         ranks.gather(None)  # the others look into the directory from here on
         if saved is not None and not has_checkpoint(saved):

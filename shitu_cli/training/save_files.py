@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from shitu_cli.boundary import open_own
 from shitu_cli.files import atomic_write
 
 PARTS = ("pdparams", "pdopt", "pdtrain", "pdstates")
@@ -78,7 +79,7 @@ def switch(target: Path) -> None:
 
 def _copy(source: Path, destination: Path) -> None:
     """Copy a file; on file systems that support it, the copy shares blocks until either is changed."""
-    with source.open("rb") as reader, destination.open("wb") as writer:
+    with open_own(source, "rb") as reader, open_own(destination, "wb") as writer:
         if not _clone(reader, writer):
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()

@@ -53,7 +53,7 @@ def checked_manifest(values: dict[str, Any], file: str) -> IndexManifest:
     problems = [
         f"{file}: {key}: {values[key]!r:.80}" if key in values else f"{file}: {key} is missing"
         for key, is_valid in _CHECKS.items()
-        if (key in values or key in _REQUIRED) and not is_valid(values.get(key))
+        if (not is_valid(values[key]) if key in values else key in _REQUIRED)
     ]
     if problems:
         raise DataError(f"{file} is damaged", details=problems, hint=AGAIN)

@@ -69,6 +69,7 @@ MANIFEST = Kind(
     lambda path: load_index(path.parent).add(FeatureTable(vectors(1), ["x"], ["x.jpg"])),
     {
         "a list": b"[]",
+        "no next id": lambda whole: whole.replace(b'"next_id"', b'"next"'),
         "a format of text": _manifest(format="1"),
         "a kind of a list": _manifest(kind=["flat"]),
         "a huge size": _manifest(size=10**9),

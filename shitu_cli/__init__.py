@@ -14,6 +14,7 @@ Each step is a function over a config; `docs/python.md` shows the whole chain. E
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from shitu_cli.steps.train import train
 
 __version__ = "0.1.0"
+MAX_PIXELS = 178_956_970  # of an image, the limit from which Pillow refuses: half a gigabyte of 24-bit pixels
+# OpenCV reads it when it is imported; it backs up our own look at the header (shitu_cli/data/header.py).
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
 __all__ = [
     "Detector",
     "Extractor",

@@ -6,18 +6,20 @@ import re
 import struct
 from dataclasses import dataclass
 
-from shitu_cli.data import heif
+from shitu_cli import MAX_PIXELS
+from shitu_cli.data import heif, tiff
 
-MAX_PIXELS = 178_956_970  # the limit from which Pillow refuses: half a gigabyte of 24-bit pixels
-# Tags of TIFF; _NEXT stands for the place of the next directory.
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS = 0x00FE, 0x0100, 0x0101, 0x0102, 0x0106
-_ORIENTATION, _EXTRA, _NEXT = 0x0112, 0x0152, 0
-_TIFF_CHANNELS = {0: 1, 1: 1, 5: 4}  # by the value of _COLOURS: grey, and CMYK; others are read as RGB
+_TIFF_CHANNELS = {0: 1, 1: 1, 5: 4}  # by the value of tiff.COLOURS: grey, and CMYK; others are read as RGB
+_CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000, the size comes right behind
+_PNM = re.compile(rb"P\d(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})\s(?:\s|#[^\r\n]*[\r\n])*(\d{1,9})\s")
 
 
 @dataclass
 class Header:
-    """The properties of an image; `kind` is None if it is not one, width and height are 0 if the header lacks them."""
+    """The properties of an image; `kind` is None if it is not one, width and height are 0 if the header lacks them.
+
+    `unpacked` are the pixels that a decoder unpacks at once, where these may be more than those of the image.
+    """
 
     kind: str | None
     width: int = 0
@@ -28,11 +30,27 @@ class Header:
     animated: bool = False
     orientation: int = 1  # EXIF's: 1 is upright, from 5 on width and height are exchanged
     truncated: bool = False
+    unpacked: int = 0
 
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height after rotating the image according to its EXIF data."""
         return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)
+
+
+def size_problem(header: Header, limit: int = MAX_PIXELS) -> str:
+    """Return why an image must not be decoded; "" if its header says that it has at most `limit` pixels.
+
+    Decoders take memory for as many as there are: where the header does not tell, nobody knows how much.
+    """
+    width, height = header.width, header.height
+    if width <= 0 or height <= 0:
+        return "its header does not say how many pixels it has"
+    if header.unpacked > max(limit, width * height):
+        return f"{header.unpacked:,} pixels inside are too many (at most {limit:,})"
+    if width * height > limit:
+        return f"{width:,} x {height:,} pixels are too many (at most {limit:,})"
+    return ""
 
 
 def image_kind(head: bytes) -> str | None:
@@ -54,38 +72,35 @@ def read_header(data: bytes) -> Header:
         if data[:6] in (b"GIF87a", b"GIF89a"):
             return _gif(data)
         if data[:2] == b"BM":
-            width, height = struct.unpack("<ii", data[18:26])
-            size = struct.unpack("<I", data[2:6])[0]
+            size, *_, form = struct.unpack("<IIII", data[2:18])
+            width, height = struct.unpack("<HH", data[18:22]) if form == 12 else struct.unpack("<ii", data[18:26])
             return Header("BMP", width, abs(height), truncated=len(data) < size)
     except (struct.error, IndexError):
         return Header("damaged", truncated=True)
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data[:4] in (*tiff.CLASSIC, *tiff.BIG):
         return _tiff(data)
-    if data[:4] in (b"II+\0", b"MM\0+"):
-        return Header("TIFF")
     if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and data[2:3].isspace():
         return Header("PNM", *_pnm_size(data), channels=1 if data[:2] in (b"P2", b"P5") else 3)
     if data[4:8] == b"ftyp" and (kind := _heif_kind(data)) is not None:
         return _heif(data, kind)
-    if data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51":
-        height, width = _box_size(data, b"ihdr", 4)
-        return Header("JPEG 2000", width, height)
+    if data[4:8] == b"jP  " or data[:4] == _CODESTREAM:
+        return Header("JPEG 2000", *_jpeg2000_size(data))
     return Header(None)
 
 
 def _pnm_size(data: bytes) -> tuple[int, int]:
-    match = re.match(rb"P\d(?:\s+#[^\n]*)*\s+(\d{1,9})(?:\s+#[^\n]*)*\s+(\d{1,9})\s", data[:4096])
+    match = _PNM.match(data[:4096])
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def _box_size(data: bytes, name: bytes, skip: int) -> tuple[int, int]:
-    """Return the largest pair of sizes in the boxes of that name; zeros if there is none."""
-    largest, at = (0, 0), data.find(name)
-    while 0 <= at <= len(data) - skip - 8:
-        pair = struct.unpack(">II", data[at + skip : at + skip + 8])
-        largest = max(largest, pair, key=lambda sizes: sizes[0] * sizes[1])
-        at = data.find(name, at + 1, 1 << 20)
-    return largest
+def _jpeg2000_size(data: bytes) -> tuple[int, int]:
+    """Return the size in the codestream, by which decoders go; zeros if there is none, or more than four channels."""
+    stream = data if data[:4] == _CODESTREAM else next((b for kind, b in heif.boxes(data) if kind == b"jp2c"), b"")
+    if stream[:4] != _CODESTREAM or len(stream) < 42:
+        return 0, 0
+    right, bottom, left, top = struct.unpack(">4I", stream[8:24])
+    channels = struct.unpack(">H", stream[40:42])[0]
+    return (right - left, bottom - top) if 1 <= channels <= 4 else (0, 0)
 
 
 def _jpeg(data: bytes) -> Header:
@@ -99,7 +114,7 @@ def _jpeg(data: bytes) -> Header:
         if marker == 0xFF:
             at += 1
             continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+        if marker <= 0x01 or 0xD0 <= marker <= 0xD8:
             at += 2
             continue
         length = struct.unpack(">H", data[at + 2 : at + 4])[0]
@@ -115,54 +130,29 @@ def _jpeg(data: bytes) -> Header:
     return header
 
 
-def _exif_orientation(tiff: bytes) -> int:
+def _exif_orientation(exif: bytes) -> int:
     """Return the orientation in EXIF data, 1 if it is missing or invalid."""
-    value = _tiff_tags(tiff, _ORIENTATION).get(_ORIENTATION, 1)
+    value = tiff.read_tags(exif, tiff.ORIENTATION).get(tiff.ORIENTATION, 1)
     return value if 1 <= value <= 8 else 1
-
-
-def _tiff_tags(tiff: bytes, *names: int, at: int | None = None) -> dict[int, int]:
-    """Return the integers of these tags in a directory of TIFF data, of several integers the first.
-
-    The directory is the first one, or that `at` a place; _NEXT is the place of the one behind it, 0 if there is none.
-    Tags that cannot be read are left out.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    tags: dict[int, int] = {}
-    if order is None:
-        return tags
-    try:
-        start = struct.unpack(order + "I", tiff[4:8])[0] if at is None else at
-        end = start + 2 + 12 * struct.unpack(order + "H", tiff[start : start + 2])[0]
-        for place in range(start + 2, end, 12):
-            tag, kind, count, value = struct.unpack(order + "HHI4s", tiff[place : place + 12])
-            if tag in names:
-                size, width = ("H", 2) if kind == 3 else ("I", 4)
-                if kind == 3 and count > 2:  # they do not fit here, but lie where it says
-                    outside = struct.unpack(order + "I", value)[0]
-                    value = tiff[outside : outside + 4].ljust(4, b"\0")
-                tags[tag] = struct.unpack(order + size, value[:width])[0]
-        tags[_NEXT] = struct.unpack(order + "I", tiff[end : end + 4])[0]
-    except struct.error:
-        pass
-    return tags
 
 
 def _tiff(data: bytes) -> Header:
     """Return the header of a TIFF, with width and height as stored; the decoder rotates such images itself."""
-    tags = _tiff_tags(data, _WIDTH, _HEIGHT, _BITS, _COLOURS, _ORIENTATION, _EXTRA)
-    orientation, behind = tags.get(_ORIENTATION, 1), tags.get(_NEXT, 0)
+    names = (tiff.WIDTH, tiff.HEIGHT, tiff.BITS, tiff.COLOURS, tiff.ORIENTATION, tiff.EXTRA)
+    tags = tiff.read_tags(data, *names, tiff.TILE_WIDTH, tiff.TILE_HEIGHT)
+    orientation, behind = tags.get(tiff.ORIENTATION, 1), tags.get(tiff.NEXT, 0)
     # A directory behind the first may hold another page, or a smaller copy of the same image.
-    is_page = behind > 0 and not _tiff_tags(data, _SUBFILE, at=behind).get(_SUBFILE, 0) & 1
+    is_page = behind > 0 and not tiff.read_tags(data, tiff.SUBFILE, at=behind).get(tiff.SUBFILE, 0) & 1
     return Header(
         "TIFF",
-        tags.get(_WIDTH, 0),
-        tags.get(_HEIGHT, 0),
-        channels=_TIFF_CHANNELS.get(tags.get(_COLOURS, 2), 3),
-        depth=tags.get(_BITS, 8),
-        alpha=tags.get(_EXTRA) in (1, 2),
+        tags.get(tiff.WIDTH, 0),
+        tags.get(tiff.HEIGHT, 0),
+        channels=_TIFF_CHANNELS.get(tags.get(tiff.COLOURS, 2), 3),
+        depth=tags.get(tiff.BITS, 8),
+        alpha=tags.get(tiff.EXTRA) in (1, 2),
         animated=is_page,
         orientation=orientation if 1 <= orientation <= 8 else 1,
+        unpacked=tags.get(tiff.TILE_WIDTH, 0) * tags.get(tiff.TILE_HEIGHT, 0),
     )
 
 
@@ -178,7 +168,7 @@ def _heif_kind(data: bytes) -> str | None:
 def _heif(data: bytes, kind: str) -> Header:
     header = Header(kind, animated=data[8:12] in (b"avis", b"hevc", b"hevx", b"msf1"))
     try:
-        header.width, header.height, header.orientation = heif.properties(data)
+        header.width, header.height, header.orientation, header.unpacked = heif.properties(data)
     except (struct.error, IndexError):
         header.truncated = True
     return header

@@ -41,16 +41,17 @@ def decode(data: bytes) -> np.ndarray | None:
     return np.ascontiguousarray(pixels[..., :3] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
 
 
-def properties(data: bytes) -> tuple[int, int, int]:
+def properties(data: bytes) -> tuple[int, int, int, int]:
     """Return width, height and EXIF orientation of the primary image; zeros and 1 where they are missing.
 
+    The last number is that of the pixels of the largest image in the file: a tile, or one of which a part is shown.
     Raises struct.error or IndexError for boxes that end too early.
     """
-    meta = next((body for kind, body in _boxes(data) if kind == b"meta"), b"")[4:]
-    meta_boxes = dict(_boxes(meta))
+    meta = next((body for kind, body in boxes(data) if kind == b"meta"), b"")[4:]
+    meta_boxes = dict(boxes(meta))
     primary = _number(meta_boxes.get(b"pitm", b"")[4:], 2 if meta_boxes.get(b"pitm", b"\0")[:1] == b"\0" else 4)
-    property_boxes = dict(_boxes(meta_boxes.get(b"iprp", b"")))
-    all_properties = list(_boxes(property_boxes.get(b"ipco", b"")))
+    property_boxes = dict(boxes(meta_boxes.get(b"iprp", b"")))
+    all_properties = list(boxes(property_boxes.get(b"ipco", b"")))
     item_numbers = _property_numbers(property_boxes.get(b"ipma", b""), primary)
     width = height = turns = 0
     mirror: int | None = None
@@ -64,10 +65,12 @@ def properties(data: bytes) -> tuple[int, int, int]:
             turns = body[0] & 3
         elif kind == b"imir":
             mirror = body[0] & 1
-    return width, height, _ORIENTATIONS[turns, mirror]
+    sizes = (struct.unpack(">II", body[4:12]) for kind, body in all_properties if kind == b"ispe")
+    largest = max((across * down for across, down in sizes), default=0)
+    return width, height, _ORIENTATIONS[turns, mirror], largest
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and content of the consecutive boxes in `data`."""
     at = 0
     for _ in range(_MAX_BOXES):

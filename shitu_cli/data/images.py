@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from shitu_cli.data import heif
-from shitu_cli.data.header import MAX_PIXELS, Header, read_header
+from shitu_cli.data.header import Header, read_header, size_problem
 from shitu_cli.errors import Command, DataError, Message, ShituError, pip_install
 from shitu_cli.inputs import MIB, box_of
 from shitu_cli.stores import read_image
@@ -70,11 +70,10 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
     if not source:
         raise DataError(f"{name}: the file is empty", hint=_LEAVE_OUT)
     header = read_header(source)
-    if header.width * header.height > MAX_PIXELS:
-        raise DataError(
-            f"{name}: {header.width} x {header.height} pixels are too many (at most {MAX_PIXELS:,})",
-            hint="make the image smaller, or leave it out",
-        )
+    if header.kind is None:
+        raise DataError(f"{name}: could not be read as an image", hint=_LEAVE_OUT)
+    if why := size_problem(header):
+        raise DataError(f"{name}: {why}", hint="make the image smaller, or leave it out")
     factor = 1 if enough is None else _fraction(header, box, enough)
     if header.kind == "HEIC" and not heif.is_readable():
         raise DataError(f"{name}: HEIC images need the package pillow-heif", hint=pip_install("heic"))
@@ -92,7 +91,7 @@ def decode_image(source: str | Path | bytes, *, box: Box | None = None, enough: 
 def _decode(data: bytes, header: Header, factor: int) -> np.ndarray | None:
     """Return RGB pixels, None for a format unknown to OpenCV; plain JPEGs take a faster way to the same pixels."""
     upright = header.kind == "JPEG" and header.orientation == 1 and header.channels in (1, 3)
-    if upright and factor == 1 and header.width * header.height <= MAX_PIXELS:
+    if upright and factor == 1:
         # A flawed one falls through to OpenCV, which tolerates more.
         with contextlib.suppress(ValueError):
             return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from shitu_cli import MAX_PIXELS
 from shitu_cli.config.parts import transforms as parts
-from shitu_cli.data.header import MAX_PIXELS
 from shitu_cli.errors import DataError
 
 if TYPE_CHECKING:

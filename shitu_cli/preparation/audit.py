@@ -19,7 +19,7 @@ import numpy as np
 
 from shitu_cli.boundary import open_own
 from shitu_cli.data import heif
-from shitu_cli.data.header import MAX_PIXELS, Header, read_header
+from shitu_cli.data.header import Header, read_header, size_problem
 from shitu_cli.data.images import MAX_BYTES
 from shitu_cli.errors import EnvironmentProblem, ShituError, pip_install
 from shitu_cli.files import atomic_write, cannot_write
@@ -76,10 +76,11 @@ def look_at(path: str, *, decode: bool = True) -> Look:
     header = read_header(data)
     if header.kind is None:
         return Look(problem="not-an-image", detail=_guess(data))
-    if header.width * header.height > MAX_PIXELS:
-        return Look(header.width, header.height, "too-large", f"{header.width} x {header.height}")
     if header.truncated:
         return Look(header.width, header.height, "truncated", header.kind)
+    if why := size_problem(header):
+        kind = "too-large" if header.width and header.height else "unreadable"
+        return Look(header.width, header.height, kind, f"{header.kind}: {why}")
     digest = hashlib.blake2b(data, digest_size=16).digest()
     if not decode:
         width, height = header.upright

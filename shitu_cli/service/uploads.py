@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from shitu_cli.data.header import read_header
+from shitu_cli.data.header import read_header, size_problem
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import parse_json
 from shitu_cli.service.batching import Image
@@ -86,9 +86,8 @@ def check_images(images: Sequence[Image], limits: Limits) -> None:
         header = read_header(image.data)
         if header.kind is None:
             problems.append(f"{image.name}: not an image" if image.data else f"{image.name}: the file is empty")
-        elif header.width * header.height > limits.pixels:
-            size = f"{header.width:,} x {header.height:,} pixels"
-            problems.append(f"{image.name}: {size} are too many (at most {limits.pixels:,})")
+        elif problem := size_problem(header, limits.pixels):
+            problems.append(f"{image.name}: {problem}")
     if problems:
         raise unusable(problems, len(images))
 

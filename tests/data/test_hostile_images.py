@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
+from shitu_cli import MAX_PIXELS
 from shitu_cli.config.reader import make_part, make_parts
-from shitu_cli.data.header import MAX_PIXELS, read_header
+from shitu_cli.data.header import read_header
 from shitu_cli.data.images import decode_image
 from shitu_cli.data.transforms import build_transforms
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.features.extractor import transformed
+from shitu_cli.preparation.audit import look_at
+from tests.bombs import BOMBS, png, tiff
 from tests.mutations import mutations
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
@@ -25,18 +29,6 @@ _PIXELS = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
 def _encoded(suffix: str) -> bytes:
     return cv2.imencode(suffix, _PIXELS[..., 0] if suffix == ".pgm" else _PIXELS)[1].tobytes()
-
-
-def _png(width: int, height: int) -> bytes:
-    """A PNG of zeros whose header says another size than its few bytes of pixels have."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    )
 
 
 def _jpeg(width: int, height: int) -> bytes:
@@ -60,14 +52,14 @@ def _tiff(width: int, height: int) -> bytes:
 
 
 HOSTILE: dict[str, bytes] = {
-    "a huge PNG": _png(60_000, 60_000),
-    "a PNG of 2**31 pixels": _png(2**31 - 1, 1),
+    "a huge PNG": png(60_000, 60_000),
+    "a PNG of 2**31 pixels": png(2**31 - 1, 1),
     "a huge JPEG": _jpeg(65_000, 65_000),
     "a huge BMP": _bmp(2**31 - 1, 2**31 - 1),
     "a BMP of negative height": _bmp(60_000, -60_000),
     "a huge TIFF": _tiff(60_000, 60_000),
     "a huge PPM": b"P6\n# a comment\n60000 60000\n255\n" + bytes(100),
-    "a PNG without pixels": _png(32, 24)[:50],
+    "a PNG without pixels": png(32, 24)[:50],
     "a JPEG of its header alone": _encoded(".jpg")[:40],
     "an empty file": b"",
     "text": b"hello",
@@ -86,6 +78,36 @@ def test_hostile_images_are_refused(tmp_path: Path, name: str, capfd: pytest.Cap
     with pytest.raises(DataError, match=r"image\.jpg"):
         decode_image(path)
     assert capfd.readouterr() == ("", "")  # OpenCV would write about some
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_never_reach_a_decoder(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("cv2.imdecode", decode)
+    monkeypatch.setattr("simplejpeg.decode_jpeg", decode)
+    monkeypatch.setattr("shitu_cli.data.heif.decode", decode)
+    path = tmp_path / "image.jpg"
+    path.write_bytes(BOMBS[name])
+    with pytest.raises(DataError, match=r"image\.jpg: .*(how many pixels|too many|could not be read as an image)"):
+        decode_image(path)
+    assert look_at(str(path)).problem in ("too-large", "unreadable", "not-an-image", "truncated")
+
+
+def test_opencv_itself_has_the_limit_too() -> None:
+    """It reads it when it is imported, and knows more formats than we do."""
+    code = "import sys, shitu_cli.data.images, cv2, numpy; data = numpy.frombuffer(sys.stdin.buffer.read(), 'u1')"
+    run = [sys.executable, "-c", f"{code}; cv2.imdecode(data, cv2.IMREAD_COLOR)"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    done = subprocess.run(run, input=png(), capture_output=True, check=False, env=environment)
+    assert done.returncode == 1 and b"IO_MAX_IMAGE_PIXELS" in done.stderr
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_whole_tiffs_of_both_forms_say_their_size(big: bool) -> None:
+    header = read_header(tiff([(256, 16 if big else 3, 96), (257, 4, 64)], big=big))
+    assert (header.kind, header.width, header.height) == ("TIFF", 96, 64)
 
 
 PATHS: dict[str, Callable[[Path], None]] = {

@@ -197,9 +197,9 @@ def bytes_in(folder: Path) -> int:
 _hashes: dict[tuple[int, ...], str] = {}  # `_state` of a file → its hash
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal; an unchanged file is read once per process."""
-    with open_input(path) as file:
+def sha256_of(path: Path, *, limit: int | None = None) -> str:
+    """Return the SHA-256 of a file of at most `limit` bytes in hexadecimal; an unchanged one is read once a process."""
+    with open_input(path, limit=limit) as file:
         before = file_state(file)
         if before in _hashes:
             return _hashes[before]

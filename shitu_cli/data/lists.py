@@ -13,7 +13,7 @@ import numpy as np
 
 from shitu_cli.errors import Command, DataError
 from shitu_cli.files import atomic_write
-from shitu_cli.inputs import StrPath, box_of, read_text, whole_number
+from shitu_cli.inputs import StrPath, box_of, read_lines, read_text, whole_number
 from shitu_cli.reporting import counted, shortened
 from shitu_cli.stores import join
 
@@ -106,7 +106,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
     `delimiter` forces a separator. Raises DataError with every malformed line as `file:line: reason`.
     """
     path = Path(path)
-    text = read_text(path, keep_bytes=True, hint=[Command("prepare", "./data"), " writes the lists"])
+    text = read_lines(path, keep_bytes=True, hint=[Command("prepare", "./data"), " writes the lists"])
     paths: list[str] = []
     labels: list[int] = []
     ids: list[int] = []
@@ -114,7 +114,7 @@ def read_list(path: Path, *, delimiter: str | None = None) -> ImageList:
     boxes: dict[int, tuple[float, ...]] = {}
     problems: list[str] = []
     with_ids = False
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text, 1):
         line = line.removesuffix("\r")
         if not line.strip():
             continue

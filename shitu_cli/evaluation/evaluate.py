@@ -20,6 +20,7 @@ from shitu_cli.features.cache import FeatureCache
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_list
 from shitu_cli.features.unit_length import normalized
+from shitu_cli.inputs import is_input, same_content
 from shitu_cli.processes.sharing import Processes
 from shitu_cli.reporting import Reporter
 
@@ -111,8 +112,8 @@ def same_images(query: DatasetConfig, gallery: DatasetConfig) -> bool:
     alike = dataclasses.replace(query, cls_label_path=gallery.cls_label_path) == gallery
     if not alike or query == gallery:
         return alike
-    texts = [Path(part.cls_label_path) for part in (query, gallery)]
-    return all(path.is_file() for path in texts) and texts[0].read_bytes() == texts[1].read_bytes()
+    texts = [part.cls_label_path for part in (query, gallery)]
+    return all(map(is_input, texts)) and same_content(*texts)
 
 
 def evaluate_lists(

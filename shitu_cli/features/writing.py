@@ -53,7 +53,7 @@ def check_out(out: Path) -> None:
     if out.suffix != ".npy" or not table.is_file():
         return
     with table.open("rb") as file:
-        if file.readline() != TABLE_HEADER.encode():
+        if file.read(len(TABLE_HEADER)) != TABLE_HEADER.encode():
             raise UsageError(f"{table} exists and was not written by this command", hint="--out another.npy")
 
 

@@ -1,6 +1,8 @@
 """Open files that somebody else wrote and turn them into plain values; nothing else does."""
 
 from shitu_cli.inputs.files import (
+    EXPANDS,
+    MAX_TEXT,
     MIB,
     StrPath,
     decode_text,
@@ -12,12 +14,16 @@ from shitu_cli.inputs.files import (
     read_text,
 )
 from shitu_cli.inputs.json_files import parse_json, read_json, read_json_object, read_note
+from shitu_cli.inputs.lines import count_lines, read_lines, same_content
 from shitu_cli.inputs.numbers import box_of, whole_number
 
 __all__ = [
+    "EXPANDS",
+    "MAX_TEXT",
     "MIB",
     "StrPath",
     "box_of",
+    "count_lines",
     "decode_text",
     "is_input",
     "kind_of",
@@ -27,7 +33,9 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_json_object",
+    "read_lines",
     "read_note",
     "read_text",
+    "same_content",
     "whole_number",
 ]

@@ -15,6 +15,8 @@ from typing import BinaryIO
 from shitu_cli.errors import MACHINE_HINTS, DataError, EnvironmentProblem, Message, ShituError
 
 MIB = 1 << 20
+MAX_TEXT = 1024 * MIB  # bytes of a list or table
+EXPANDS = 64  # times its size: a packed file that grows to more was made to fill the memory
 StrPath = str | os.PathLike[str]
 # What a path can be instead of a regular file.
 _KINDS = {
@@ -87,7 +89,7 @@ def is_input(path: StrPath) -> bool:
 def read_bytes(
     path: StrPath,
     *,
-    limit: int = 1024 * MIB,
+    limit: int = MAX_TEXT,
     error: type[ShituError] = DataError,
     hint: Message | None = None,
 ) -> bytes:
@@ -109,7 +111,7 @@ def read_bytes(
 def read_text(
     path: StrPath,
     *,
-    limit: int = 1024 * MIB,
+    limit: int = MAX_TEXT,
     error: type[ShituError] = DataError,
     hint: Message | None = None,
     keep_bytes: bool = False,
@@ -127,15 +129,16 @@ def decode_text(
     data: bytes,
     source: StrPath,
     *,
+    line: int = 1,
     error: type[ShituError] = DataError,
     hint: Message | None = None,
     keep_bytes: bool = False,
 ) -> str:
-    """Decode the bytes of `source` as `read_text` does."""
+    """Decode the bytes of `source` from a line on as `read_text` does."""
     try:
-        return data.decode("utf-8-sig", "surrogateescape" if keep_bytes else "strict")
+        return data.decode("utf-8-sig" if line == 1 else "utf-8", "surrogateescape" if keep_bytes else "strict")
     except UnicodeDecodeError as problem:
-        line = data.count(b"\n", 0, problem.start) + 1
+        line += problem.object.count(b"\n", 0, problem.start)
         raise error(
             f"{os.fspath(source)}:{line}: byte 0x{problem.object[problem.start]:02x} is not UTF-8 text",
             hint=hint or "save the file as UTF-8",

@@ -13,7 +13,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.errors import Command, ShituError
 from shitu_cli.features.engine import features_fingerprint
 from shitu_cli.files import bytes_in, sha256_of
-from shitu_cli.inputs import read_note
+from shitu_cli.inputs import MAX_TEXT, count_lines, read_note
 from shitu_cli.report.evaluation import (
     CLASSIFIER,
     PLAIN,
@@ -91,7 +91,7 @@ def _facts(space: Workspace) -> _Facts:
     except ShituError as error:
         problem = error
     header = read_note(places.output / "latest.pdstates")
-    digests = _hash_of(_list_of(header, space) or lists), _hash_of(places.best_weights)
+    digests = _hash_of(_list_of(header, space) or lists, MAX_TEXT), _hash_of(places.best_weights)
     return _Facts(places, header, *digests, problem, preprocessing, classifies)
 
 
@@ -101,8 +101,8 @@ def _preprocessing_of(config: Config) -> str:
     return "" if split is None else features_fingerprint("", split.dataset.transform_ops)
 
 
-def _hash_of(file: Path) -> str | None:
-    return sha256_of(file) if file.is_file() else None
+def _hash_of(file: Path, limit: int | None = None) -> str | None:
+    return sha256_of(file, limit=limit) if file.is_file() else None
 
 
 def _list_of(header: dict[str, Any], space: Workspace) -> Path | None:
@@ -122,8 +122,7 @@ def _prepare_state(facts: _Facts) -> StepState:
     for name in ("train", "query", "gallery"):
         path = facts.places.workspace.lists_dir / f"{name}_list.txt"
         if path.is_file():
-            with path.open("rb") as file:
-                parts.append(f"{sum(1 for _ in file):,} {name}")
+            parts.append(f"{count_lines(path):,} {name}")
     if not parts and facts.lists is None:
         return StepState("prepare", "no lists yet", Command("prepare", "./data"))
     text = f"{', '.join(parts)} images" if parts else "lists of your own"

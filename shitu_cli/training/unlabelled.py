@@ -18,7 +18,7 @@ from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import ImageList, read_list, relative_to, write_list
 from shitu_cli.data.samplers import Feed, Repeated, build_sampler
 from shitu_cli.errors import Command, UsageError
-from shitu_cli.inputs import read_text
+from shitu_cli.inputs import read_lines
 from shitu_cli.preparation.audit import look_at
 from shitu_cli.preparation.formats.delimited import split_line
 from shitu_cli.preparation.sources import find_images
@@ -111,7 +111,7 @@ def _files_of(source: str) -> list[str]:
     """Return the location of each image of a folder, an archive, an address or a list, once."""
     path = Path(source)
     if path.suffix.lower() in LISTS and path.is_file():
-        lines = [line.removesuffix("\r") for line in read_text(path, keep_bytes=True).split("\n")]
+        lines = [line.removesuffix("\r") for line in read_lines(path, keep_bytes=True)]
         files = [_image_of(line, str(path.parent)) for line in lines if line.strip()]
     else:
         files = find_images([source], folder_labels=False).files

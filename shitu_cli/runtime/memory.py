@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from shitu_cli.errors import EnvironmentProblem
+from shitu_cli.inputs import MIB, StrPath
 from shitu_cli.runtime.control_groups import free_memory
 
 _COMMANDS = {"RLIMIT_AS": "ulimit -v", "RLIMIT_DATA": "ulimit -d"}
@@ -33,6 +35,20 @@ def require_memory(least: Mapping[str, int]) -> None:
                 f"alone need {need / 1e9:.1f} GB",
                 hint=f"{command} unlimited   (or ask the administrator for a higher limit)",
             )
+
+
+def require_room(need: int, path: StrPath) -> None:
+    """Raise EnvironmentProblem if reading a file takes `need` bytes, and so many are not free.
+
+    Where the system does not say, or for less than 64 MiB, nobody is asked.
+    """
+    free = available_memory() if need >= 64 * MIB else None
+    if free is not None and need > free:
+        raise EnvironmentProblem(
+            f"not enough memory to read {os.fspath(path)}: it takes {need / 2**30:.1f} GiB, "
+            f"and {free / 2**30:.1f} GiB are free",
+            hint="close other programs, or use a machine with more memory",
+        )
 
 
 def available_memory() -> int | None:

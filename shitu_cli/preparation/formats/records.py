@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shitu_cli.inputs import MIB, read_json
+from shitu_cli.inputs import MIB
 from shitu_cli.preparation.formats.base import first_bytes
 from shitu_cli.preparation.formats.delimited import Sheet
 from shitu_cli.preparation.formats.source import names_image
 from shitu_cli.preparation.formats.splits import WORDS
-from shitu_cli.preparation.formats.text_files import read_json_lines
+from shitu_cli.preparation.formats.text_files import read_json_lines, read_large_json
 from shitu_cli.preparation.problems import Problems
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -32,7 +32,7 @@ Record = dict[str, Any]
 def open_records(path: Path, name: str, problems: Problems) -> Sheet | None:
     """Return the table that a JSON file amounts to, None for another shape; errors are those of `read_json`."""
     numbered = path.suffix.lower() != ".json" or in_lines(first_bytes(path, PROBED))
-    entries = list(read_json_lines(path, problems)) if numbered else _numbered(read_json(path, limit=LIMIT))
+    entries = list(read_json_lines(path, problems)) if numbered else _numbered(read_large_json(path, limit=LIMIT))
     records = [(number, dict(_flat(record))) for number, record in entries]
     header = list(dict.fromkeys(key for _, record in records for key in record))
     if not records or not 2 <= len(header) <= MAX_COLUMNS or any("\n" in key for key in header):

@@ -12,10 +12,13 @@ from typing import Any
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB, parse_json, read_bytes
+from shitu_cli.inputs.json_files import memory_of_json
 from shitu_cli.preparation.formats.encoding import read_list_text
 from shitu_cli.preparation.problems import Problems
+from shitu_cli.runtime.memory import require_room
 
 Line = tuple[int, list[str]]
+LARGE_JSON = 16 * MIB  # smaller ones fit into any memory
 
 
 def lines_of(text: str) -> Iterator[str]:
@@ -84,6 +87,17 @@ def head_rows(head: bytes) -> list[list[str]]:
 def delimiter(text: str) -> str:
     """Return the separator that the first line of a text has most of."""
     return max(",;\t|", key=text.partition("\n")[0].count)
+
+
+def read_large_json(path: Path, *, limit: int) -> Any:
+    """Return what a JSON file of at most `limit` bytes holds, if its values fit into the memory.
+
+    Raises EnvironmentProblem if they do not; other errors are those of `read_json`.
+    """
+    data = read_bytes(path, limit=limit)
+    if len(data) > LARGE_JSON:
+        require_room(memory_of_json(data), path)
+    return parse_json(data, path)
 
 
 def read_json_lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:

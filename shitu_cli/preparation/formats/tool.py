@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from shitu_cli.errors import DataError
-from shitu_cli.inputs import read_json
 from shitu_cli.preparation.formats.annotations import Annotation, Annotations
 from shitu_cli.preparation.formats.base import ANNOTATIONS, Format, Rows
 from shitu_cli.preparation.formats.boxes import Convention, Size
@@ -15,7 +14,7 @@ from shitu_cli.preparation.formats.delimited import read_table
 from shitu_cli.preparation.formats.discovery import JSON_LIMIT, Recogniser, annotation_files, files_with, spread
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of
-from shitu_cli.preparation.formats.text_files import read_json_lines
+from shitu_cli.preparation.formats.text_files import read_json_lines, read_large_json
 from shitu_cli.preparation.formats.values import choose_attribute, label_text
 from shitu_cli.preparation.problems import Problems
 
@@ -36,7 +35,7 @@ class AnnotationFile:
 
     def json(self) -> Any:
         """Return what a JSON file holds."""
-        return read_json(self.path, limit=JSON_LIMIT)
+        return read_large_json(self.path, limit=JSON_LIMIT)
 
     def records(self) -> list[tuple[int, dict[str, Any]]]:
         """Return the rows of a table or the objects of a file with one in each line, with their line numbers."""

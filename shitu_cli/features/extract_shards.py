@@ -23,6 +23,7 @@ from shitu_cli.features.shards import check_shards, find_shards, stretches
 from shitu_cli.features.writing import PIECE, FeatureRows, Name, check_out, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
+from shitu_cli.runtime.memory import require_room
 
 KIND = "extract"
 _PART = "images"
@@ -115,6 +116,7 @@ def read_part(path: Path) -> tuple[np.ndarray, list[Name], str]:
         raise DataError(f"{path} is a shard of shitu {shard.job.kind}, not of shitu {KIND}")
     part = shard.part(_PART)
     rows = [row - part.start for row in range(part.start, part.stop) if row not in part.skipped]
+    require_room((part.stop - part.start) * shard.job.feature_size * 4, path)
     features = np.empty((part.stop - part.start, shard.job.feature_size), np.float32)
     at = 0
     for piece in shard.pieces(_PART, itertools.repeat(PIECE)):

@@ -18,6 +18,7 @@ import numpy as np
 from shitu_cli.errors import DataError
 from shitu_cli.index.store import AGAIN, MAX_SIZE
 from shitu_cli.inputs import open_input
+from shitu_cli.runtime.memory import require_room
 
 MAX_LEVELS = 64  # of an hnsw graph; 6 are usual
 MAX_EFFORT = 1 << 20  # construction and search efforts that a file may ask for
@@ -57,7 +58,7 @@ def check_faiss(path: Path) -> FaissFile:
     """Return the contents of the file; DataError if it is damaged, forged or of an unsupported kind."""
     with open_input(path, hint=AGAIN) as file:
         try:
-            return _read_file(_Cursor(np.memmap(file, np.uint8, mode="r")))
+            return _read_file(_Cursor(np.memmap(file, np.uint8, mode="r")), path)
         except ValueError as error:  # also raised for an empty file, which cannot be mapped
             raise DataError(f"{path} is damaged: {error}", hint=AGAIN) from None
 
@@ -99,7 +100,7 @@ class _Cursor:
         return self.data[self.at - count * kind.itemsize : self.at].view(kind)
 
 
-def _read_file(cursor: _Cursor) -> FaissFile:
+def _read_file(cursor: _Cursor, path: Path) -> FaissFile:
     code = cursor.code()
     has_ids = code in (b"IxMp", b"IxM2", b"IBMp", b"IBM2")
     outer = None
@@ -110,6 +111,7 @@ def _read_file(cursor: _Cursor) -> FaissFile:
     if outer not in (None, inner):
         raise _Damage("its map of ids and its vectors contradict each other")
     vectors = cursor.last("<f4", inner.count * inner.size).reshape(inner.count, inner.size) if kind == "flat" else None
+    require_room(2 * 8 * inner.count if has_ids else 0, path)
     ids = cursor.vector("<i8", inner.count).astype(np.int64) if has_ids else None
     if ids is not None and len(ids) and (ids.min() < 0 or not _are_distinct(ids)):
         raise _Damage("its ids are not all different")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from shitu_cli.errors import Command, DataError, EnvironmentProblem
 from shitu_cli.index.faiss_file import INNER_PRODUCT, FaissFile, check_faiss
 from shitu_cli.index.store import AGAIN, FeatureTable, IndexManifest
 from shitu_cli.inputs import MIB, is_input
-from shitu_cli.inputs.yaml_files import read_yaml
+from shitu_cli.runtime.memory import require_room
 
-MAX_MAP = 256 * MIB
+MAX_MAP = 256 * MIB  # of pickles
 MAX_DIGITS = 18  # of an id
 BLOCK = 16 * MIB  # that faiss asks for at once
 
@@ -20,6 +23,7 @@ def read_faiss(path: Path) -> Any:
     """Return the faiss index in a file that `check_faiss` has passed."""
     import faiss
 
+    require_room(path.stat().st_size, path)
     with path.open("rb") as file:
         binary = file.read(2) == b"IB"  # faiss names each class of index by four letters
         file.seek(0)
@@ -53,7 +57,10 @@ def foreign_manifest(content: FaissFile, path: Path) -> IndexManifest:
 def foreign_items(folder: Path) -> tuple[dict[int, str], dict[int, str]]:
     """Return labels and paths (PaddleX has none: "") by id, from `id_map.yaml` or `id_map.pkl`."""
     if is_input(folder / "id_map.yaml"):
-        return _read_yaml(folder / "id_map.yaml")
+        from shitu_cli.index.foreign_yaml import read_yaml_map
+
+        labels = read_yaml_map(folder / "id_map.yaml")
+        return labels, dict.fromkeys(labels, "")
     if is_input(folder / "id_map.pkl"):
         from shitu_cli.index.foreign_pickle import read_pickle_map
 
@@ -77,10 +84,9 @@ def foreign_vectors(path: Path) -> FeatureTable:
             hint=["name the images instead: ", Command("index build", "./gallery")],
         )
     labels, paths = foreign_items(path.parent)
-    ids = list(range(content.count)) if content.ids is None else content.ids.tolist()
-    missing = [n for n in ids if n not in labels]
-    if missing:
-        raise DataError(f"{path}: {len(missing)} vectors have no label, such as number {missing[0]}", hint=AGAIN)
+    _check_labelled(content, labels, path)
+    ids = range(content.count) if content.ids is None else content.ids.tolist()
+    require_room(2 * content.count * content.size * 4, path)
     index = read_faiss(path)
     inner = index if content.ids is None else faiss.downcast_index(index.index)
     if content.kind == "ivf":
@@ -88,15 +94,19 @@ def foreign_vectors(path: Path) -> FeatureTable:
     return FeatureTable(inner.reconstruct_n(0, content.count), [labels[n] for n in ids], [paths[n] for n in ids])
 
 
-def _read_yaml(file: Path) -> tuple[dict[int, str], dict[int, str]]:
-    values = read_yaml(file, limit=MAX_MAP, hint=AGAIN)
-    names = values.get("id_map") if isinstance(values, dict) else None
-    if not isinstance(names, dict):
-        raise DataError(f"{file} is damaged: it has no id_map", hint=AGAIN)
-    labels = {map_id(key, file): map_text(label, file) for key, label in names.items()}
-    if len(labels) != len(names):
-        raise DataError(f"{file} is damaged: it names an id twice", hint=AGAIN)
-    return labels, dict.fromkeys(labels, "")
+def _check_labelled(content: FaissFile, labels: Mapping[int, str], path: Path) -> None:
+    """Raise DataError unless every vector has a label; takes no more memory than the labels, whatever the file says."""
+    ids: Sequence[int] = range(content.count)
+    if content.ids is not None:
+        ids = content.ids[: len(labels) + 1].tolist()
+    first = next((n for n in ids[: len(labels) + 1] if n not in labels), None)
+    if first is None:
+        return
+    if content.ids is None:
+        missing = content.count - sum(n < content.count for n in labels)
+    else:
+        missing = content.count - int(np.isin(list(labels), content.ids).sum())
+    raise DataError(f"{path}: {missing} vectors have no label, such as number {first}", hint=AGAIN)
 
 
 def map_id(key: Any, file: Path) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write
 from shitu_cli.index.store import AGAIN, plain_text
-from shitu_cli.inputs import MIB, is_input, read_bytes
-from shitu_cli.inputs.files import decode_text
+from shitu_cli.inputs import MIB, is_input, read_lines
 
 MAX_BYTES = 16_384 * MIB
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
@@ -36,20 +36,26 @@ def read_items(file: Path, digest: str = "") -> tuple[dict[int, str], dict[int, 
     """
     if not is_input(file):
         return None
-    data = read_bytes(file, limit=MAX_BYTES, hint=AGAIN)
-    if digest and hashlib.sha256(data).hexdigest() != digest:
-        raise DataError(f"{file} is not the file that was written with the index", hint=AGAIN)
+    digested = hashlib.sha256()
+    lines = read_lines(file, limit=MAX_BYTES, hint=AGAIN, digest=digested)
+    damaged = 0  # the first line that is no item
     labels: dict[int, str] = {}
     paths: dict[int, str] = {}
     plain: dict[str, str] = {}  # each label is stored once, however many images have it
-    for line, text in enumerate(decode_text(data, file, hint=AGAIN).removesuffix("\n").split("\n"), 1):
+    for line, text in enumerate(lines, 1):
         columns = text.split("\t")
         if len(columns) != 3 or not _ID.fullmatch(columns[0]) or int(columns[0]) in labels:
-            raise DataError(f"{file}:{line} is damaged: expected a new id, label and path", hint=AGAIN)
+            damaged = line
+            break
         number, label = int(columns[0]), columns[1]
         if label not in plain:
             plain[label] = _unfield(label)
         labels[number], paths[number] = plain[label], _unfield(columns[2])
+    deque(lines, 0)  # to the end, for the digest of all of them
+    if digest and digested.hexdigest() != digest:
+        raise DataError(f"{file} is not the file that was written with the index", hint=AGAIN)
+    if damaged:
+        raise DataError(f"{file}:{damaged} is damaged: expected a new id, label and path", hint=AGAIN)
     return labels, paths
 
 

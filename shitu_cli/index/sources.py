@@ -18,21 +18,22 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from shitu_cli.errors import Command, DataError, UsageError, require_package
+from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.origin import Origin, from_here, noted_origins
 from shitu_cli.features.shard_file import SUFFIX
 from shitu_cli.index import is_index
 from shitu_cli.index.faiss_file import check_faiss
 from shitu_cli.index.foreign import foreign_vectors
+from shitu_cli.index.parquet_file import read_parquet
 from shitu_cli.index.store import FeatureTable
-from shitu_cli.inputs import MIB, is_input, open_input, parse_json, read_bytes
-from shitu_cli.inputs.files import decode_text
+from shitu_cli.inputs import EXPANDS, MIB, is_input, open_input, parse_json, read_lines
+from shitu_cli.inputs.lines import byte_lines
 from shitu_cli.inputs.npy_files import read_npy, read_npy_header
+from shitu_cli.runtime.memory import require_room
 
-ROWS = 8192  # read at once from formats that cannot be mapped
 PAUSE, PAUSES = 0.05, 40  # seconds between attempts while two files are being replaced, and how many attempts
-MAX_TEXT = 16_384 * MIB  # of a table
-EXPANDS = 64  # times its size: an archive that grows to more is not a file of features
+MAX_TABLE = 16_384 * MIB
+MAX_LINE = 16 * MIB  # of .jsonl: the most values that a feature may have take two
 AGAIN = (Command("extract"), " writes such files")
 # Everything that zipfile, pyarrow and numpy raise for damaged bytes.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
@@ -57,7 +58,7 @@ def read_features(path: Path) -> FeatureFile:
         ".npy": _npy,
         ".npz": lambda path: _single(path, _npz),
         ".jsonl": lambda path: _single(path, _jsonl),
-        ".parquet": lambda path: _single(path, _parquet),
+        ".parquet": lambda path: _single(path, lambda path: read_parquet(path, AGAIN)),
         SUFFIX: _shard,
         ".index": _index,
     }
@@ -115,9 +116,9 @@ def _npy(path: Path) -> FeatureFile:
     table = path.with_suffix(".tsv")
     for attempts_left in reversed(range(PAUSES)):
         with open_input(path, hint=AGAIN) as file:
-            lines = read_bytes(table, limit=MAX_TEXT, hint=AGAIN)
-            origin = _matching(path, file)
-            if origin is None or origin.table_sha256 in ("", hashlib.sha256(lines).hexdigest()):
+            origin, digest = _matching(path, file), hashlib.sha256()
+            labels, paths = _table(table, digest)
+            if origin is None or origin.table_sha256 in ("", digest.hexdigest()):
                 features = _map_array(file, path)
                 break
         if not attempts_left:
@@ -127,16 +128,24 @@ def _npy(path: Path) -> FeatureFile:
                 hint=["run ", Command("extract"), advice],
             )
         time.sleep(PAUSE)
-    rows = [
-        line.removesuffix("\r").split("\t")
-        for line in decode_text(lines, table, hint=AGAIN).removesuffix("\n").split("\n")[1:]
-    ]
-    if len(rows) != len(features):
-        raise DataError(f"{path}: {len(features)} vectors, but {len(rows)} lines in {table.name}")
-    labels, paths = [row[1] if len(row) > 1 else "" for row in rows], [row[0] for row in rows]
+    if len(paths) != len(features):
+        raise DataError(f"{path}: {len(features)} vectors, but {len(paths)} lines in {table.name}")
     if origin is None:
         return FeatureFile(FeatureTable(features, labels, paths), "")
     return FeatureFile(FeatureTable(features, labels, from_here(paths, origin.folder, path)), origin.model)
+
+
+def _table(file: Path, digest: Any) -> tuple[list[str], list[str]]:
+    """Return the labels and paths of a table below its heading; `digest` receives its bytes."""
+    labels: list[str] = []
+    paths: list[str] = []
+    lines = read_lines(file, limit=MAX_TABLE, hint=AGAIN, digest=digest)
+    next(lines, None)
+    for line in lines:
+        path, _, rest = line.removesuffix("\r").partition("\t")
+        labels.append(rest.partition("\t")[0])
+        paths.append(path)
+    return labels, paths
 
 
 def _matching(path: Path, file: BinaryIO) -> Origin | None:
@@ -178,8 +187,10 @@ def _npz(path: Path) -> FeatureTable:
         missing = [name for name in names if name not in members]
         if missing:
             raise DataError(f"{path}: it lacks {', '.join(missing)}", hint=AGAIN)
-        if sum(members[name].file_size for name in names) > EXPANDS * size + MIB:
+        unpacked = sum(members[name].file_size for name in names)
+        if unpacked > EXPANDS * size + MIB:
             raise DataError(f"{path} expands to many times its size, as no file of features does", hint=AGAIN)
+        require_room(unpacked, path)
         arrays = []
         for name in names:
             with archive.open(members[name]) as entry:
@@ -193,15 +204,17 @@ def _npz(path: Path) -> FeatureTable:
 def _jsonl(path: Path) -> FeatureTable:
     features, labels, paths = np.empty((0, 0), np.float32), [], []
     with open_input(path, hint=AGAIN) as file:
-        count = sum(1 for _ in file)
+        count = sum(block.count(b"\n") + 1 for block in byte_lines(file, path, longest=MAX_LINE, hint=AGAIN))
         size = file.tell()
         file.seek(0)
-        for number, line in enumerate(file):
+        blocks = byte_lines(file, path, longest=MAX_LINE, hint=AGAIN)
+        for number, line in enumerate(line for block in blocks for line in block.split(b"\n")):
             where = f"{path}:{number + 1}"
             path_, label, values = _item(parse_json(line, where, hint=AGAIN), where)
             if number == 0:
                 if count * len(values) * 2 > size + 2:  # each value takes a digit and a comma at least
                     raise DataError(f"{where}: {len(values)} values, more than the other lines have", hint=AGAIN)
+                require_room(count * len(values) * 4, path)
                 features = np.empty((count, len(values)), np.float32)
             if len(values) != features.shape[1]:
                 raise DataError(f"{where}: {len(values)} values, expected {features.shape[1]}")
@@ -221,46 +234,3 @@ def _item(item: Any, where: str) -> tuple[str, str, list[float]]:
     if not isinstance(values, list) or not all(type(v) in (int, float) and abs(v) < 3e38 for v in values):
         raise DataError(f"{where}: feature must be a list of finite numbers", hint=AGAIN)
     return path, str(label), values
-
-
-def _parquet(path: Path) -> FeatureTable:
-    require_package("pyarrow", "parquet", "parquet")
-    import pyarrow.compute
-    import pyarrow.parquet
-
-    labels: list[str] = []
-    paths: list[str] = []
-    features, rows = np.empty((0, 0), np.float32), 0
-    try:
-        with open_input(path, hint=AGAIN) as source, pyarrow.parquet.ParquetFile(source) as file:
-            _check_columns(pyarrow, file.schema_arrow, path)
-            for batch in file.iter_batches(ROWS, columns=["path", "label", "feature"]):
-                column = batch.column("feature")
-                sizes = np.unique(pyarrow.compute.list_value_length(column).to_numpy(zero_copy_only=False))
-                if column.null_count or len(sizes) != 1 or sizes[0] != (features.shape[1] if rows else sizes[0]):
-                    raise DataError(f"{path}: its vectors are not all of one length", hint=AGAIN)
-                vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
-                if rows == 0:
-                    features = np.empty((file.metadata.num_rows, vectors.shape[1]), np.float32)
-                features[rows : rows + len(batch)] = vectors
-                rows += len(batch)
-                labels += [label or "" for label in batch.column("label").to_pylist()]
-                paths += [path or "" for path in batch.column("path").to_pylist()]
-    except pyarrow.ArrowException as error:
-        raise DataError(f"cannot read {path}: {error}", hint=AGAIN) from None
-    if rows != len(features):
-        raise DataError(f"{path} is damaged: {rows} rows, but it claims {len(features)}", hint=AGAIN)
-    return FeatureTable(features, labels, paths)
-
-
-def _check_columns(pyarrow: Any, schema: Any, path: Path) -> None:
-    types = pyarrow.types
-    missing = [name for name in ("path", "label", "feature") if schema.get_field_index(name) < 0]
-    if missing:
-        raise DataError(f"{path}: it has no column {', '.join(missing)}", hint=AGAIN)
-    texts = [schema.field(name).type for name in ("path", "label")]
-    if not all(types.is_string(text) or types.is_large_string(text) for text in texts):
-        raise DataError(f"{path}: its columns path and label are not text", hint=AGAIN)
-    lists = schema.field("feature").type
-    if not (types.is_fixed_size_list(lists) or types.is_list(lists)) or not types.is_floating(lists.value_type):
-        raise DataError(f"{path}: its column feature does not hold lists of real numbers", hint=AGAIN)

@@ -15,6 +15,7 @@ _HEADER = re.compile(
     rb"\{'descr': '([<|>=]?)([a-zA-Z])(\d{1,9})', 'fortran_order': (True|False), "
     rb"'shape': \(([0-9, ]{0,400})\),? ?\} *\n?"
 )
+MAX_CHARACTERS = 1 << 20  # of a text: each takes the room of the longest
 _NUMBERS = {b"f2", b"f4", b"f8", b"i1", b"i2", b"i4", b"i8", b"u1", b"u2", b"u4", b"u8", b"b1"}
 
 
@@ -33,7 +34,7 @@ def read_npy_header(stream: BinaryIO, name: str, *, text: bool = False) -> tuple
     if match is None:
         raise DataError(f"{name} is damaged, or holds values other than numbers")
     order, kind, size, fortran, sizes = match.groups()
-    if kind + size not in _NUMBERS and not (text and kind == b"U"):
+    if kind + size not in _NUMBERS and not (text and kind == b"U" and 0 < int(size) <= MAX_CHARACTERS):
         raise DataError(f"{name} holds values of numpy's type {(kind + size).decode()!r}, not numbers")
     try:
         shape = tuple(int(part) for part in sizes.replace(b" ", b"").split(b",") if part)

@@ -18,6 +18,8 @@ from shitu_cli.inputs.files import MIB, StrPath, read_text
 MAX_DEPTH = 64
 # How many nodes all aliases together may refer to.
 MAX_ALIASED = 100_000
+# PyYAML takes some 500 bytes for each value, of which a file can hold one in two bytes.
+MAX_VALUES = 1_000_000
 # Longer plain numbers are refused: YAML's base 60 and huge integers take time that grows with the square.
 _MAX_NUMBER = 64
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -30,9 +32,9 @@ def read_yaml(
 ) -> Any:
     """Read one YAML document of plain values from a UTF-8 file of at most `limit` bytes.
 
-    Raises `error` with file and line for invalid YAML, nesting deeper than 64 levels, aliases that stand for more than
-    100,000 nodes or contain themselves, and values that do not fit their type; other errors are those of
-    `open_input`.
+    Raises `error` with file and line for invalid YAML, nesting deeper than 64 levels, more than a million values,
+    aliases that stand for more than 100,000 or contain themselves, and values that do not fit their type; other errors
+    are those of `open_input`.
     """
     return parse_yaml(read_text(path, limit=limit, error=error, hint=hint), path, error=error, hint=hint)
 
@@ -74,6 +76,12 @@ def scalar_value(node: yaml.ScalarNode) -> Any:
         raise ValueError(getattr(problem, "problem", None) or str(problem)) from None
 
 
+def is_text(plain: str) -> bool:
+    """Return whether YAML takes a scalar without quotes for text, and not for a number, a date, a truth value."""
+    patterns = yaml.SafeLoader.yaml_implicit_resolvers
+    return not any(pattern.match(plain) for _, pattern in (*patterns.get(plain[:1], ()), *patterns.get(None, ())))
+
+
 class _PlainConstructor(yaml.constructor.SafeConstructor):
     """Builds only YAML's own types, and raises only YAMLError."""
 
@@ -97,9 +105,13 @@ def _check_events(text: str, name: str, error: type[ShituError], hint: Message |
     """Walk through the events of a text, without recursion, and refuse what would grow without bound."""
     sizes: dict[str, int | None] = {}  # nodes below an anchor; None while it is still open
     open_nodes: list[tuple[str | None, int]] = []  # anchor and nodes so far of each collection around
-    aliased = 0
+    aliased = values = 0
     events: Iterable[Any] = yaml.parse(text, Loader=_Parser)
     for event in events:
+        if isinstance(event, yaml.NodeEvent):
+            values += 1
+            if values > MAX_VALUES:
+                raise error(f"{name}:{_line(event)}: more than {MAX_VALUES:,} values", hint=hint)
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor, 1))
             if event.anchor:

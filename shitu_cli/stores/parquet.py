@@ -7,7 +7,7 @@ up once: an image of an uncompressed page is then read alone, another one with i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, NamedTuple
@@ -15,32 +15,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shitu_cli.errors import DataError, require_package
-from shitu_cli.inputs import MIB
+from shitu_cli.inputs import EXPANDS, MIB
 from shitu_cli.stores.footer import Chunk, read_footer
 from shitu_cli.stores.member_index import Member, MemberIndex
+from shitu_cli.stores.parquet_pages import DATA, DATA_V2, DICTIONARY, HEADER, MAX_PAGE, ROW, check_size
 from shitu_cli.stores.ranges import WHOLE, Ranged, Stream
 from shitu_cli.stores.thrift import Fields, ThriftReader, damaged, fields_in, number_in, read_runs
 
-MAX_PAGE = 512 * MIB
-HEADER = 1 << 16  # bytes; no header of a page is longer, statistics included
 CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}  # by the numbers of Parquet
 KEPT = 512 * MIB  # bytes of unpacked pages in memory
 MAX_MEMBERS = 50_000_000  # of a file, each about a hundred bytes of memory
+WHAT = "images"
 MAX_VALUES = 10_000_000  # in a page; the usual ones of a megabyte have at most that many
-_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # kinds of pages
 _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8
 _KINDS = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"GIF8", "gif"), (b"BM", "bmp"))
 
 
 @contextmanager
-def opened(file: Ranged) -> Iterator[Any]:
-    """Yield a file as pyarrow's ParquetFile.
+def opened(file: Ranged, *, texts: Sequence[str] = ()) -> Iterator[Any]:
+    """Yield a file as pyarrow's ParquetFile, which reads columns of `texts` as numbers of a dictionary.
 
     Raises DataError for damage found inside the context, EnvironmentProblem if pyarrow is not installed.
     """
     pyarrow, parquet = (require_package(module, "parquet", file.name) for module in ("pyarrow", "pyarrow.parquet"))
     try:
-        with parquet.ParquetFile(pyarrow.PythonFile(Stream(file, MAX_PAGE), "r")) as table:
+        with parquet.ParquetFile(pyarrow.PythonFile(Stream(file, MAX_PAGE), "r"), read_dictionary=list(texts)) as table:
             yield table
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as problem:  # texts are not validated
         raise DataError(f"{file.name}: cannot be read as Parquet ({problem})", hint=WHOLE) from None
@@ -49,13 +48,16 @@ def opened(file: Ranged) -> Iterator[Any]:
 def index_parquet(file: Ranged) -> MemberIndex:
     """Return the index of a Parquet file: a member `column/row.suffix` for each value of its columns of bytes."""
     members: dict[str, Member] = {}
+    most = min(MAX_MEMBERS, (EXPANDS * file.size + MIB) // ROW)
     columns, groups = read_footer(file)
+    check_size(file, sum(group.rows for group in groups) * ROW, what=WHAT)
     first = 0
     for group in groups:
         for column in columns:
             for row, suffix, member in _Values(file, group.chunks[column.number], column.level).all():
                 members[f"{column.name}/{first + row}.{suffix}"] = member
-                if len(members) > MAX_MEMBERS:
+                if len(members) > most:
+                    check_size(file, len(members) * ROW, what=WHAT)
                     raise damaged(file.name)
         first += group.rows
     return MemberIndex.of(members, {})
@@ -99,21 +101,22 @@ class _Values:
             at = start + packed
             if at > stop or size > MAX_PAGE:
                 raise damaged(self.file.name)
-            if kind == _DICTIONARY:
+            if kind == DICTIONARY:
                 page = self._page(start, packed, size, True)
                 count = number_in(fields_in(head, 7), 1)
                 if count > MAX_VALUES:
                     raise damaged(self.file.name)
+                check_size(self.file, count * ROW, what=WHAT)
                 self.dictionary = list(self._values(page, 0, count))
-            elif kind in (_DATA, _DATA_V2):
-                block = fields_in(head, 5 if kind == _DATA else 8)
+            elif kind in (DATA, DATA_V2):
+                block = fields_in(head, 5 if kind == DATA else 8)
                 count = number_in(block, 1)
                 if not 0 < count <= min(MAX_VALUES, self.chunk.values - row):
                     raise damaged(self.file.name)
-                read = self._data_page if kind == _DATA else self._data_page_v2
+                read = self._data_page if kind == DATA else self._data_page_v2
                 is_present, page, first = read(block, start, packed, size)
                 rows = (np.flatnonzero(is_present) + row).tolist()
-                encoding = number_in(block, 2 if kind == _DATA else 4)
+                encoding = number_in(block, 2 if kind == DATA else 4)
                 values = self._decoded(page, first, len(rows), encoding)
                 yield from ((n, *value) for n, value in zip(rows, values, strict=True))
                 row += count

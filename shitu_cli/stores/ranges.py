@@ -6,7 +6,7 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from shitu_cli.errors import DataError, Message
 from shitu_cli.inputs import MIB, open_input, path_problem
@@ -61,16 +61,7 @@ class LocalFile:
 
     def read_at(self, start: int, length: int) -> bytes:
         """Return `length` bytes from `start` on; DataError if the file ends before, or cannot be read."""
-        opened = self._descriptor()
-        try:
-            data = os.pread(opened.number, length, start)
-            while len(data) < length and (more := os.pread(opened.number, length - len(data), start + len(data))):
-                data += more
-        except OSError as problem:
-            raise path_problem(self.name, problem, hint=WHOLE) from None
-        if len(data) < length:
-            raise too_early(self.name)
-        return data
+        return _read_at(self._descriptor().number, self.name, start, length)
 
     def _descriptor(self) -> _Descriptor:
         with _lock:
@@ -84,6 +75,33 @@ class LocalFile:
         if self.state and descriptor.state != self.state:
             raise DataError(f"{self.name}: the file changed while it was read")
         return descriptor
+
+
+class OpenFile:
+    """A file of this machine that somebody else has opened, and holds open as long as it is used."""
+
+    block = LOCAL_BLOCK
+    is_versioned = True
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        status = os.fstat(file.fileno())
+        self.name, self.size, self.state, self._file = name, status.st_size, str(status.st_mtime_ns), file
+
+    def read_at(self, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start` on; DataError if the file ends before, or cannot be read."""
+        return _read_at(self._file.fileno(), self.name, start, length)
+
+
+def _read_at(descriptor: int, name: str, start: int, length: int) -> bytes:
+    try:
+        data = os.pread(descriptor, length, start)
+        while len(data) < length and (more := os.pread(descriptor, length - len(data), start + len(data))):
+            data += more
+    except OSError as problem:
+        raise path_problem(name, problem, hint=WHOLE) from None
+    if len(data) < length:
+        raise too_early(name)
+    return data
 
 
 def forget(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from shitu_cli.preparation.formats.base import Rows, whole_label
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.values import label_text, object_of
 from shitu_cli.preparation.problems import Problems
-from shitu_cli.stores.parquet import opened
+from shitu_cli.stores.parquet import WHAT, opened
+from shitu_cli.stores.parquet_pages import look_into
 
 
 def read_parquet(shard: ArchiveShard, source: Source, rows: Rows, problems: Problems) -> None:
@@ -35,8 +37,12 @@ def read_parquet(shard: ArchiveShard, source: Source, rows: Rows, problems: Prob
         label = _one(
             "label", options.get("label"), classes if "label" not in options and classes else usable, KEYS, shard
         )
-        values = table.read(columns=[label]).column(0).to_pylist()
+        number = [table.schema.column(n).path for n in range(len(table.schema))].index(label)
+    look_into(shard.archive.file, [number], what=WHAT)
+    with opened(shard.archive.file, texts=[label]) as table:
+        values = _values_of(table.read(columns=[label]).column(0))
     names = [label_text(name) for name in object_of(features.get(label)).get("names") or ()]
+    named = functools.cache(lambda value: _named(value, names))
     for row, value in enumerate(values):
         member = members[image].get(row)
         place = f"{shard.location(image)}/{row}"
@@ -45,8 +51,20 @@ def read_parquet(shard: ArchiveShard, source: Source, rows: Rows, problems: Prob
         elif value is None or value == -1:
             problems.add("unlabelled", place)
         else:
-            rows.add(shard.location(member), _named(value, names), shard.split)
+            rows.add(shard.location(member), named(value), shard.split)
     rows.readings.append(f"{shard.name}: image = column {image}, class = column {label}")
+
+
+def _values_of(column: Any) -> list[Any]:
+    """Return the values of a column; texts that are equal are one object, which may stand in a million rows."""
+    values: list[Any] = []
+    for chunk in column.chunks:
+        if hasattr(chunk, "dictionary"):
+            names = chunk.dictionary.to_pylist()
+            values += [None if number is None else names[number] for number in chunk.indices.to_pylist()]
+        else:
+            values += chunk.to_pylist()
+    return values
 
 
 def _named(value: Any, names: Sequence[str]) -> str:

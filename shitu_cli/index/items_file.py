@@ -54,8 +54,8 @@ def read_items(file: Path, digest: str = "") -> tuple[dict[int, str], dict[int, 
     deque(lines, 0)  # to the end, for the digest of all of them
     if digest and digested.hexdigest() != digest:
         raise DataError(f"{file} is not the file that was written with the index", hint=AGAIN)
-    if damaged:
-        raise DataError(f"{file}:{damaged} is damaged: expected a new id, label and path", hint=AGAIN)
+    if damaged or not labels:
+        raise DataError(f"{file}:{damaged or 1} is damaged: expected a new id, label and path", hint=AGAIN)
     return labels, paths
 
 

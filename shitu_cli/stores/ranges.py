@@ -61,7 +61,8 @@ class LocalFile:
 
     def read_at(self, start: int, length: int) -> bytes:
         """Return `length` bytes from `start` on; DataError if the file ends before, or cannot be read."""
-        return _read_at(self._descriptor().number, self.name, start, length)
+        opened = self._descriptor()  # held until it has been read, or another thread could close it
+        return _read_at(opened.number, self.name, start, length)
 
     def _descriptor(self) -> _Descriptor:
         with _lock:

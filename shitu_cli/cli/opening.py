@@ -93,15 +93,13 @@ def weights_override(session: Session, config: Config, *, dry_run: bool = False)
     None without that option: what the file itself names there is where training begins. A `dry_run` downloads nothing.
     """
     from shitu_cli.config.places import prefix_of
-    from shitu_cli.weights.store import find_here, not_here, obtain
+    from shitu_cli.weights.store import obtain, rehearsing
 
     source = config.Global.pretrained_model
     if not source or not config.origins.get("Global.pretrained_model", "").startswith("-o"):
         return None
-    located = find_here(source) if dry_run else obtain(source, session.console)
-    if located is None:
-        raise not_here(source)
-    return prefix_of(located.path)
+    with rehearsing(dry_run):
+        return prefix_of(obtain(source, session.console).path)
 
 
 def share_of(shard: str | None) -> Share | None:
@@ -124,8 +122,10 @@ def chosen_model(session: Session, model: Path | None, pretrained: str | None, *
         raise UsageError("--model and --pretrained both choose the model", hint="give one of them")
     from shitu_cli.config.places import as_given
     from shitu_cli.deployment.pretrained import export_pretrained
+    from shitu_cli.weights.store import rehearsing
 
-    return export_pretrained(as_given(pretrained), session.console, dry_run=dry_run)
+    with rehearsing(dry_run):
+        return export_pretrained(as_given(pretrained), session.console)
 
 
 def chosen_index(space: Workspace | None, index: Path | None, store: str | None, collection: str | None) -> Store:

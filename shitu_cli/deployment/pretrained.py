@@ -32,7 +32,7 @@ from shitu_cli.weights.caches import cache_dir, writing
 from shitu_cli.weights.catalogue import CATALOGUE, published_for
 from shitu_cli.weights.files import read_weights
 from shitu_cli.weights.published import Published
-from shitu_cli.weights.store import Located, find_here, not_here, obtain, split_start
+from shitu_cli.weights.store import Located, obtain, rehearses, split_start
 
 if TYPE_CHECKING:
     import paddle
@@ -40,16 +40,15 @@ if TYPE_CHECKING:
     from shitu_cli.deployment.run import Exported, ExportOptions, TrainedNetwork
 
 
-def export_pretrained(what: str, reporter: Reporter | None = None, *, dry_run: bool = False) -> Path:
+def export_pretrained(what: str, reporter: Reporter | None = None) -> Path:
     """Return the directory of an exported network with published weights; it is exported at first use.
 
-    `what` is a name from the catalogue, or NETWORK=FILE or NETWORK=ADDRESS for other weights. With `dry_run` nothing
-    stays: weights that are not here yet are not downloaded, and an export is removed when the process ends. Raises
-    UsageError for unknown names, DataError for weights that do not fit, EnvironmentProblem if they cannot be downloaded
-    or written.
+    `what` is a name from the catalogue, or NETWORK=FILE or NETWORK=ADDRESS for other weights. While `rehearsing`, the
+    export is removed when the process ends. Raises UsageError for unknown names, DataError for weights that do not fit,
+    EnvironmentProblem if they cannot be downloaded or written.
     """
     reporter = reporter or SilentReporter()
-    entry, located = _find(what, reporter, dry_run=dry_run)
+    entry, located = _find(what, reporter)
     key = hashlib.sha256(f"{__version__} {entry.network} {entry.image_size} {sha256_of(located.path)}".encode())
     folder = cache_dir() / "exported" / f"{entry.name}-{entry.image_size}-{key.hexdigest()[:12]}"
     if (folder / MANIFEST).is_file():
@@ -59,9 +58,9 @@ def export_pretrained(what: str, reporter: Reporter | None = None, *, dry_run: b
     setup_paddle("cpu")
     from shitu_cli.deployment.run import ExportOptions
 
-    if dry_run:
+    if rehearses():
         folder = _passing_folder() / folder.name
-    effect = "only to measure it" if dry_run else "only the first time"
+    effect = "only to measure it" if rehearses() else "only the first time"
     reporter.info(f"exporting {entry.name} ({entry.network}, {entry.image_size} px, {located.origin}); {effect}")
     # It is run like a network in memory, which is not proven in a new process either: that would take a minute.
     with writing(folder):
@@ -99,13 +98,10 @@ def _write(entry: Published, located: Located, out: Path, options: ExportOptions
     return export_network(trained, *drawn_images(trained.transform_ops), out, options)
 
 
-def _find(what: str, reporter: Reporter, *, dry_run: bool = False) -> tuple[Published, Located]:
+def _find(what: str, reporter: Reporter) -> tuple[Published, Located]:
     """Return the weights that `what` means and their entry in the catalogue, or a new entry for weights of others."""
     start = split_start(what)
-    located = find_here(start.source) if dry_run else obtain(start.source, reporter)
-    if located is None:
-        error = not_here(start.source)
-        raise UsageError(f"{error.message}, and --dry-run downloads nothing", hint=error.advice)
+    located = obtain(start.source, reporter)
     return (_entry_for(start.network, located) if start.network else _entry_of(located, what)), located
 
 
@@ -141,16 +137,19 @@ def _entry_for(network: str, located: Located) -> Published:
 def _as_the_file_is(entry: Published, located: Located, reporter: Reporter) -> Published:
     """Return the entry of other weights with the template whose neck the file has too; tell how it was understood."""
     file = read_weights(located.path)
-    for remark in file.remarks:
-        reporter.info(remark)
     neck = {name: list(array.shape) for name, array in file.arrays.items() if name.startswith("neck.")}
     for other in CATALOGUE.values() if neck else ():
         if other.network == entry.network and (other.template or other.neck) and _neck_of(other) == neck:
+            for remark in file.remarks:
+                reporter.info(remark)
             return replace(entry, template=other.template, neck=other.neck)
     if neck:
         reporter.warn(
-            f"{located.path.name} holds a whole recognition model; only its backbone is used here. To search with all "
-            "of it: shitu export --checkpoint in its own workspace, then --model"
+            [
+                f"{located.path.name} holds a whole recognition model; only its backbone is used here. To search with "
+                "all of it, where its config is: ",
+                Command("export", "--checkpoint", located.path),
+            ]
         )
     mean, std = ([round(value, 4) for value in values] for values in (entry.mean, entry.std))
     reporter.info(

@@ -56,9 +56,10 @@ def cost_of_train(config: Config, *, init_from: Path | None = None, keep: int | 
     from shitu_cli.training.start import starts_trained
     from shitu_cli.training.trainer import Trainer
     from shitu_cli.training.unlabelled import sources_of
+    from shitu_cli.weights.store import rehearsing
 
     quiet, threads = SilentReporter(), current_threads()
-    with TemporaryDirectory(prefix="shitu-") as folder:
+    with TemporaryDirectory(prefix="shitu-") as folder, rehearsing():
         training = build_training(
             config,
             device=name,

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,6 +40,7 @@ from shitu_cli.weights.download import fetch
 from shitu_cli.weights.published import Published
 
 A_FILE, DOWNLOADED = "a file", "downloaded"
+_rehearses: ContextVar[bool] = ContextVar("rehearses", default=False)
 PUBLISHER, RECORD = "its publisher", "the record of its download"  # who says what the hash of a file must be
 
 
@@ -91,6 +95,21 @@ def looks_like_a_file(text: str) -> bool:
     if is_address(text):
         return False
     return os.sep in text or Path(text).suffix in WEIGHTS
+
+
+@contextmanager
+def rehearsing(active: bool = True) -> Iterator[None]:
+    """Let nothing be downloaded or kept inside the context if it is `active`, as --dry-run promises."""
+    token = _rehearses.set(active)
+    try:
+        yield
+    finally:
+        _rehearses.reset(token)
+
+
+def rehearses() -> bool:
+    """Return whether nothing may be downloaded or kept."""
+    return _rehearses.get()
 
 
 def find_start(part: Backbone) -> str | None:
@@ -153,14 +172,17 @@ def find_here(what: str) -> Located | None:
 def obtain(what: str, reporter: Reporter | None = None) -> Located:
     """Return the weights that a name from the catalogue, a file or an address means; download them if necessary.
 
-    Raises UsageError for an unknown name, DataError for a file that is missing or not the published one,
-    EnvironmentProblem if it cannot be downloaded.
+    Raises UsageError for an unknown name and for a download while `rehearsing`, DataError for a file that is missing or
+    not the published one, EnvironmentProblem if it cannot be downloaded.
     """
     located = find_here(what)
     if located is not None:
         if located.origin != A_FILE:
             verify(located)
         return located
+    if rehearses():
+        error = not_here(what)
+        raise UsageError(f"{error.message}, and --dry-run downloads nothing", hint=error.advice)
     from shitu_cli.weights.files import check_weights
 
     reporter = reporter or SilentReporter()

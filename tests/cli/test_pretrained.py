@@ -77,8 +77,15 @@ def test_a_damaged_file_of_the_cache_is_to_be_removed(run: Callable[..., Result[
 
 @pytest.mark.parametrize(
     "words",
-    [("extract", "photos", "--out", "f.npy"), ("index", "build", "photos"), ("evaluate",)],
-    ids=["extract", "index", "evaluate"],
+    [
+        ("extract", "photos", "--out", "f.npy", "--pretrained", NAME),
+        ("index", "build", "photos", "--pretrained", NAME),
+        ("evaluate", "--pretrained", NAME),
+        ("evaluate", "-o", f"Arch.Backbone.name={NAME}", "-o", f"Global.pretrained_model={NAME}"),
+        ("train", "-o", f"Arch.Backbone.name={NAME}", "--pretrained", NAME),
+        ("train", "-o", f"Arch.Backbone.name={NAME}", "--teacher", NAME),
+    ],
+    ids=["extract", "index", "evaluate", "override", "start", "teacher"],
 )
 def test_a_dry_run_downloads_and_keeps_nothing(
     words: tuple[str, ...],
@@ -89,12 +96,14 @@ def test_a_dry_run_downloads_and_keeps_nothing(
 ) -> None:
     shutil.copytree(workspace / "data", tmp_path / "photos")
     cache = tmp_path / "cache"
-    done = run(*words, "--pretrained", NAME, "--dry-run", check=False, cache=cache)
+    done = run(*words, "--dry-run", check=False, cache=cache)
     assert done.returncode == 2 and "--dry-run downloads nothing" in done.stderr
     assert f"shitu weights pull {NAME}" in done.stderr and not cache.exists()
+    if "Global.pretrained_model" in words[-1]:  # a whole network, which a backbone alone is not
+        return
     cache.mkdir()
     shutil.copy(weights / FILE, cache)
-    run(*words, "--pretrained", NAME, "--dry-run", cache=cache)
+    run(*words, "--dry-run", cache=cache)
     assert [file.name for file in cache.iterdir()] == [FILE]
 
 

@@ -16,7 +16,7 @@ import paddle  # noqa: E402
 
 from shitu_cli.config.load import load_config  # noqa: E402
 from shitu_cli.deployment import pretrained  # noqa: E402
-from shitu_cli.errors import DataError, EnvironmentProblem, UsageError  # noqa: E402
+from shitu_cli.errors import DataError, EnvironmentProblem, Message, UsageError, plain  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
 from shitu_cli.reporting import SilentReporter  # noqa: E402
 from shitu_cli.templates import templates_dir  # noqa: E402
@@ -35,8 +35,8 @@ class Lines(SilentReporter):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def info(self, text: str) -> None:
-        self.lines.append(text)
+    def info(self, text: Message) -> None:
+        self.lines.append(plain(text))
 
     warn = info
 
@@ -52,7 +52,7 @@ def test_what_is_damaged_in_the_cache_is_exported_again(tmp_path: Path, monkeypa
         (folder / "manifest.json").write_text(json.dumps(MANIFEST))
 
     found = (CATALOGUE["efficientnet-lite0"], SimpleNamespace(path=weights, origin="here"))
-    monkeypatch.setattr(pretrained, "_find", lambda what, reporter, dry_run: found)
+    monkeypatch.setattr(pretrained, "_find", lambda what, reporter: found)
     monkeypatch.setattr(pretrained, "cache_dir", lambda: tmp_path)
     monkeypatch.setattr(pretrained, "_write", write)
     folder = pretrained.export_pretrained("efficientnet-lite0")
@@ -60,7 +60,8 @@ def test_what_is_damaged_in_the_cache_is_exported_again(tmp_path: Path, monkeypa
     (folder / "manifest.json").write_text(json.dumps({**MANIFEST, "feature_size": 0}))
     assert pretrained.export_pretrained("efficientnet-lite0") == folder and written == [folder, folder]
     (folder / "manifest.json").unlink()
-    measured = pretrained.export_pretrained("efficientnet-lite0", dry_run=True)
+    with store.rehearsing():
+        measured = pretrained.export_pretrained("efficientnet-lite0")
     assert measured != folder and not (folder / "manifest.json").exists()
 
     def refuse(*_: object) -> None:

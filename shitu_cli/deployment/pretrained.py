@@ -28,7 +28,7 @@ from shitu_cli.files import sha256_of
 from shitu_cli.reporting import Reporter, SilentReporter
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.templates import templates_dir
-from shitu_cli.weights.caches import cache_dir, writing
+from shitu_cli.weights.caches import cache_dir, published_as, writing
 from shitu_cli.weights.catalogue import CATALOGUE, published_for
 from shitu_cli.weights.files import read_weights
 from shitu_cli.weights.published import Published
@@ -109,11 +109,8 @@ def _entry_of(located: Located, what: str) -> Published:
     """Return the catalogue entry of a file; raise UsageError if the file does not say which it is."""
     if located.published is not None:
         return located.published
-    name = located.path.name
-    for entry in CATALOGUE.values():
-        theirs = [address.rpartition("/")[2] for address in entry.addresses if not entry.hub]
-        if name in (entry.file_name, entry.torch_name, *theirs):
-            return entry
+    if (entry := published_as(located.path)) is not None:
+        return entry
     raise UsageError(
         f"{what}: the file does not say which network it belongs to",
         hint=[f"name it: NETWORK={what} (", Command("models"), " lists the networks)"],

@@ -16,8 +16,7 @@ from shitu_cli.config.parts import KINDS
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.errors import Command, DataError, Message
 from shitu_cli.reporting import shortened
-from shitu_cli.weights.catalogue import CATALOGUE
-from shitu_cli.weights.published import Published
+from shitu_cli.weights.caches import published_as
 
 MAX_PROBLEMS = 10  # listed in a message
 
@@ -107,19 +106,6 @@ def _network(name: str = "") -> Message:
         Command("models"),
         " lists",
     ]
-
-
-def published_as(file: Path) -> Published | None:
-    """Return the catalogue entry of a file by its name, or by its folder in the Hugging Face cache; None for others."""
-    for entry in CATALOGUE.values():
-        names = {entry.file_name, *(address.rpartition("/")[2] for address in entry.addresses if entry.hub is None)}
-        if entry.package is not None:
-            names.add(Path(entry.package.file).name)
-        if file.name in names:
-            return entry
-        if entry.hub is not None and f"models--{entry.hub[0].replace('/', '--')}" in file.parts:
-            return entry
-    return None
 
 
 def is_of_other_family(network: str, part: Backbone) -> bool:

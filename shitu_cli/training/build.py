@@ -32,6 +32,7 @@ from shitu_cli.training.loop_state import seed_everything
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
 from shitu_cli.training.peers import networks_beside, prepare_peers
 from shitu_cli.training.sharded_head import Shards, shard_head
+from shitu_cli.training.start_checks import are_here
 from shitu_cli.training.start_weights import build_started, start_of
 from shitu_cli.training.sync_norm import synchronize_norms
 from shitu_cli.training.teacher import Teacher, find_teacher, open_teacher, prepare_student
@@ -109,7 +110,9 @@ def build_training(
     teacher = open_teacher(config, images.views, ranks, device, reporter, seconds=seconds)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
-    network = _build_network(config, teacher, ranks, device, reporter, init_from=init_from, resuming=resuming)
+    # What a run costs does not depend on its weights: they need not be downloaded to find that out.
+    without_weights = resuming or (rehearsal is not None and not are_here(config, init_from))
+    network = _build_network(config, teacher, ranks, device, reporter, init_from=init_from, resuming=without_weights)
     updates = -(-steps // max(1, config.Global.update_freq))
     parameters = trainable_parameters(("", network.model), ("loss.", network.loss))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)

@@ -27,7 +27,7 @@ from shitu_cli.features.engine import engine_from_model
 from shitu_cli.reporting import Reporter, counted
 from shitu_cli.runtime.arithmetic import current_threads
 from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, save_checkpoint
-from shitu_cli.training.checks import as_frozen, check_labels, check_start
+from shitu_cli.training.checks import as_frozen, check_labels
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import describe_run
 from shitu_cli.training.log import RunLog
@@ -46,6 +46,7 @@ from shitu_cli.training.projection_fit import (
 )
 from shitu_cli.training.projection_neck import neck_weights, projected_arch
 from shitu_cli.training.saving import save_new_run
+from shitu_cli.training.start_checks import check_start
 from shitu_cli.training.start_weights import build_started, start_of
 from shitu_cli.training.trained_neck import gathered, require_room, train_neck
 

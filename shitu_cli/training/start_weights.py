@@ -13,7 +13,7 @@ from shitu_cli.model.misfit import UnfitWeights, way_to_train
 from shitu_cli.model.tracing import without_pretrained
 from shitu_cli.model.weights import load_start
 from shitu_cli.reporting import Reporter
-from shitu_cli.training.checks import named_start
+from shitu_cli.training.start_checks import named_start
 from shitu_cli.weights.store import obtain
 
 

@@ -50,9 +50,24 @@ def places_of(entry: Published) -> Iterator[tuple[Path, str]]:
             yield Path(torch_home) / "hub" / "checkpoints" / entry.torch_name, TORCH
     with contextlib.suppress(EnvironmentProblem):
         if entry.hub is not None:
-            snapshots = _hub_cache() / f"models--{entry.hub[0].replace('/', '--')}" / "snapshots"
+            snapshots = _hub_cache() / _hub_folder(entry.hub[0]) / "snapshots"
             for snapshot in sorted(snapshots.glob("*")):
                 yield snapshot / entry.hub[1], HUGGING_FACE
+
+
+def published_as(file: Path) -> Published | None:
+    """Return the entry of a file by its name, or by its folder in the Hugging Face cache; None for others."""
+    for entry in CATALOGUE.values():
+        names = {entry.file_name, entry.torch_name, *(address.rpartition("/")[2] for address in entry.addresses)}
+        if entry.hub is not None:  # there, all are called model.safetensors
+            names = {entry.file_name, entry.torch_name}
+        if entry.package is not None:
+            names.add(Path(entry.package.file).name)
+        if file.name in names:
+            return entry
+        if entry.hub is not None and _hub_folder(entry.hub[0]) in file.parts:
+            return entry
+    return None
 
 
 def places_of_address(address: str, name: str) -> Iterator[tuple[Path, str]]:
@@ -121,3 +136,8 @@ def _hub_cache() -> Path:
         return Path(own)
     hugging_face = os.environ.get("HF_HOME")
     return (Path(hugging_face) if hugging_face else user_cache() / "huggingface") / "hub"
+
+
+def _hub_folder(repository: str) -> str:
+    """Return what the Hugging Face hub calls the folder of a repository in its cache."""
+    return f"models--{repository.replace('/', '--')}"

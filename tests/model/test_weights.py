@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ import paddle  # noqa: E402
 from shitu_cli.config.parts.backbones import Backbone  # noqa: E402
 from shitu_cli.config.reader import make_part  # noqa: E402
 from shitu_cli.model import build_rec_model  # noqa: E402
-from shitu_cli.model.misfit import TEMPLATES, is_of_other_family, published_as  # noqa: E402
+from shitu_cli.model.misfit import TEMPLATES, is_of_other_family  # noqa: E402
 from shitu_cli.model.weights import load_backbone, load_start, load_weights  # noqa: E402
 from shitu_cli.templates import read_template  # noqa: E402
 from shitu_cli.weights.catalogue import CATALOGUE  # noqa: E402
@@ -261,18 +260,6 @@ def test_a_file_of_the_catalogue_says_which_network_it_belongs_to(tmp_path):
         build_rec_model(arch(pretrained=str(file)))
     assert "they belong to MobileNetV3_small_x0_35, the network is PPLCNet_x0_25" in caught.value.message
     assert "Arch.Backbone.name=MobileNetV3_small_x0_35" in caught.value.hint
-
-
-def test_files_are_known_by_their_names_and_places():
-    hub = "hub/models--timm--vit_small_patch14_dinov2.lvd142m/snapshots/0/model.safetensors"
-    for file, network in (
-        ("models/efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0"),
-        ("PPLCNet_x1_0_ssld_pretrained.pdparams", "PPLCNet_x1_0"),
-        (hub, "vit_small_patch14_dinov2"),
-        ("resnet18.a1_in1k.safetensors", "resnet18"),
-    ):
-        assert published_as(Path("some") / file).network == network
-    assert published_as(Path("model.safetensors")) is None
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,12 @@ def test_downloads_are_told(words: list[str], workspace: Path, bare: Path) -> No
     assert "no checksum is published" in done.stdout
 
 
+def test_what_a_run_costs_is_measured_without_any_download(workspace: Path, cache: Path) -> None:
+    with serving(server := Behaviour()) as address:
+        shitu(*RUN, "--dry-run", "--pretrained", f"{address}/w.pdparams", cwd=workspace)
+    assert not server.requests and not list(cache.glob("w*"))
+
+
 @pytest.mark.parametrize("words", [["--init-from", "bare.pdparams"], ["-o", "Global.pretrained_model=bare.pdparams"]])
 def test_frozen_takes_a_bare_backbone_as_training_does(words: list[str], workspace: Path, bare: Path) -> None:
     done = shitu("train", *SMALL, "--frozen", "--views", "1", *words, cwd=workspace)

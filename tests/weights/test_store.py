@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from shitu_cli.config.reader import make_part
 from shitu_cli.errors import ConfigError, DataError, EnvironmentProblem, UsageError
 from shitu_cli.weights import store
-from shitu_cli.weights.caches import note_of
+from shitu_cli.weights.caches import note_of, published_as
 from shitu_cli.weights.catalogue import CATALOGUE
 from shitu_cli.weights.files import read_state
 from shitu_cli.weights.published import Package, Published
@@ -266,3 +266,16 @@ def test_a_user_without_a_home_has_no_caches_of_others(tmp_path: Path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     monkeypatch.delenv("SHITU_WEIGHTS")
     assert store.locate(entry) is None  # and no error
+
+
+def test_files_are_known_by_their_names_and_places() -> None:
+    hub = "hub/models--timm--vit_small_patch14_dinov2.lvd142m/snapshots/0/model.safetensors"
+    for file, network in (
+        ("models/efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0"),
+        ("PPLCNet_x1_0_ssld_pretrained.pdparams", "PPLCNet_x1_0"),
+        (hub, "vit_small_patch14_dinov2"),
+        ("resnet18.a1_in1k.safetensors", "resnet18"),
+    ):
+        entry = published_as(Path("some") / file)
+        assert entry is not None and entry.network == network
+    assert published_as(Path("model.safetensors")) is None

@@ -49,7 +49,7 @@ def test_a_group_of_batches_makes_one_step(freq: int, groups: list[int]) -> None
     optimizer = OptimizerStep([build_scope(part, own, epochs=1, steps_per_epoch=len(groups), ranks=Ranks())])
     general = SimpleNamespace(update_freq=freq, epochs=1)
     training: Any = SimpleNamespace(
-        config=SimpleNamespace(Global=general, AMP=None),
+        config=SimpleNamespace(Global=general, AMP=None, train_metrics=()),
         device="cpu",
         ranks=Ranks(),
         dataset=SimpleNamespace(normalization=None),

@@ -81,6 +81,9 @@ class _Texts:
         sizes = compute.binary_length(column.dictionary).take(column.indices)
         self._bytes += compute.sum(sizes).as_py() or 0
         check_size(self._file, self._bytes, what=WHAT)
+        if 2 * len(column.dictionary) < len(column):  # equal texts become one object, which is faster too
+            names = column.dictionary.to_pylist()
+            return ["" if number is None else names[number] or "" for number in column.indices.to_pylist()]
         return [text or "" for text in column.dictionary.take(column.indices).to_pylist()]
 
 

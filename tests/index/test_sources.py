@@ -56,6 +56,17 @@ def test_every_format(suffix: str, tmp_path: Path) -> None:
     assert list(table.labels) == LABELS and list(table.paths) == PATHS
 
 
+def test_parquet_of_labels_that_many_rows_have(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="parquet is an extra")
+    import pyarrow.parquet as parquet
+
+    labels, paths = ["x", None, "", "y"] * 50, [f"{n}.jpg" for n in range(200)]
+    table = {"path": paths, "label": labels, "feature": vectors(200).tolist()}
+    parquet.write_table(pyarrow.table(table), tmp_path / "f.parquet", row_group_size=150)
+    read = read_features(tmp_path / "f.parquet").table
+    assert list(read.labels) == [label or "" for label in labels] and list(read.paths) == paths
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".jsonl", ".parquet", ".index"])
 def test_damage_is_named(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"f{suffix}"

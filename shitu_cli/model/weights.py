@@ -60,6 +60,8 @@ def load_start(model: nn.Layer, path: str | Path, *, allow_missing_prefixes: Seq
     left = [part for part in _parts(file.arrays.keys() - model.state_dict().keys()) if part not in new]
     if new:
         remarks.append(f"new at the start: {', '.join(new)} ({name} has none of this size)")
+    if model.head is not None and "head" not in new:
+        remarks.append(f"the head of {name} is kept: its classes must be those of the training list, in the same order")
     if left:
         remarks.append(f"left out of {name}: {', '.join(left)}")
     return remarks

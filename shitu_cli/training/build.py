@@ -245,7 +245,7 @@ def _build_network(
         if resuming:
             model: nn.Layer = build_rec_model(without_pretrained(config.Arch))
         else:
-            start, may_be_new = start_of(config, init_from, reporter), _new_parts(config, init_from)
+            start, may_be_new = start_of(config, init_from, reporter), _new_parts(config)
             model, remarks = build_started(config, start, reporter, may_be_new=may_be_new)
         _check_feature_sizes(config, model)
         loss = build_loss(config.Loss, networks_beside(config, resuming=resuming), reporter)
@@ -278,9 +278,7 @@ def _check_feature_sizes(config: Config, model: nn.Layer) -> None:
             )
 
 
-def _new_parts(config: Config, init_from: Path | None) -> tuple[str, ...]:
-    """Return the prefixes of what may begin new although a file of the whole network is given."""
-    if init_from is None:
-        return ()
+def _new_parts(config: Config) -> tuple[str, ...]:
+    """Return the prefixes of what may begin new although a file of the whole network is given, as in PaddleClas."""
     # A projection that was learned in closed form is learned again.
     return ("head.", "neck.") if config.Global.projection else ("head.",)

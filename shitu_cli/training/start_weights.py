@@ -58,8 +58,6 @@ def _way_out(problem: UnfitWeights, config: Config) -> Message | None:
     misfit = problem.misfit
     if config.Distillation is not None:  # its networks have other keys
         return problem.advice
-    if misfit.parts == ("head",):
-        return ["to start from all but the head: ", Command("train", "--init-from", problem.source)]
     if misfit.parts:
         words = ["-o", "Global.pretrained_model=null"] if config.Global.pretrained_model else []
         alone = Command("train", "--pretrained", problem.source, *words, without=("--init-from",))

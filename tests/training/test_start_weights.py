@@ -104,14 +104,20 @@ def test_frozen_takes_a_bare_backbone_as_training_does(words: list[str], workspa
     assert "done in" in done.stdout and same_backbone(workspace, bare)
 
 
-def test_another_head_is_said_to_begin_new(workspace: Path) -> None:
+@pytest.mark.parametrize("words", [["--init-from", "output/latest"], ["-o", "Global.pretrained_model=output/latest"]])
+def test_another_head_is_said_to_begin_new(words: list[str], workspace: Path) -> None:
     lines = (workspace / "lists/train_list.txt").read_text().splitlines()
     kept = [line for line in lines if not line.endswith("\t5")]
     (workspace / "five.txt").write_text("\n".join(kept) + "\n")
     fewer = ["-o", "DataLoader.Train.dataset.cls_label_path=five.txt", "-o", "Arch.Head.class_num=5"]
-    done = shitu(*RUN, *fewer, "--init-from", "output/latest", cwd=workspace)
+    done = shitu(*RUN, *fewer, *words, cwd=workspace)
     assert "new at the start: head (latest.pdparams has none of this size)" in done.stderr
     assert "new at the start: head" in (workspace / "output/train.log").read_text()
+
+
+def test_a_head_that_is_kept_is_said_to_be(workspace: Path) -> None:
+    done = shitu(*RUN, "--init-from", "output/latest", cwd=workspace)
+    assert "the head of latest.pdparams is kept: its classes must be those of the training list" in done.stderr
 
 
 def test_what_is_taken_from_a_whole_model_is_said(workspace: Path) -> None:
@@ -173,7 +179,7 @@ def test_weights_with_another_neck_start_the_backbone_alone(workspace: Path) -> 
     shown = fails(*other, "--init-from", str(file), cwd=workspace, code=3, says=says)
     assert "--init-from" not in shown.partition("to start from the backbone alone")[2]
     named = ["-o", f"Global.pretrained_model={file}"]
-    shown = fails(*other, *named, cwd=workspace, code=3, says=("the head and the neck differ", f"--pretrained {file}"))
+    shown = fails(*other, *named, cwd=workspace, code=3, says=("the neck differs", f"--pretrained {file}"))
     assert "-o Global.pretrained_model=null" in shown and f"pretrained_model={file}" not in shown.partition("alone")[2]
     done = shitu(*other, "--pretrained", str(file), cwd=workspace)
     assert "leaving out head, neck" in done.stderr

@@ -82,10 +82,9 @@ def test_a_damaged_file_of_the_cache_is_to_be_removed(run: Callable[..., Result[
         ("index", "build", "photos", "--pretrained", NAME),
         ("evaluate", "--pretrained", NAME),
         ("evaluate", "-o", f"Arch.Backbone.name={NAME}", "-o", f"Global.pretrained_model={NAME}"),
-        ("train", "-o", f"Arch.Backbone.name={NAME}", "--pretrained", NAME),
         ("train", "-o", f"Arch.Backbone.name={NAME}", "--teacher", NAME),
     ],
-    ids=["extract", "index", "evaluate", "override", "start", "teacher"],
+    ids=["extract", "index", "evaluate", "override", "teacher"],
 )
 def test_a_dry_run_downloads_and_keeps_nothing(
     words: tuple[str, ...],

@@ -82,8 +82,8 @@ def test_a_command_hashes_each_weights_file_once(trained_workspace: Path, monkey
             hashed[self.name] += self.tell() == 0
             return super().read(size)
 
-    def noted(path: Path) -> Noted:
-        file = Noted(opened(path).detach())
+    def noted(path: Path, **options: Any) -> Noted:
+        file = Noted(opened(path, **options).detach())
         file.name = Path(path).name
         return file
 

@@ -44,6 +44,15 @@ def replace(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
+def put(path: Path, kind: str, target: Path) -> None:
+    """Put a link to `target`, or a pipe, where the first file of a folder is to be."""
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+
+
 def journal(space: Path, plan: dict[str, str | None], staged: Callable[[Path], object]) -> None:
     pending = space / ".shitu/pending"
     pending.mkdir(parents=True)
@@ -215,11 +224,7 @@ def test_what_prepare_remembers_of_images_is_no_link(workspace: Path, outside: P
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_logs_are_regular_files(workspace: Path, outside: Path, name: str, kind: str) -> None:
     log = workspace / "output" / name
-    log.parent.mkdir()
-    if kind == "pipe":
-        os.mkfifo(log)
-    else:
-        log.symlink_to(outside / "thesis.tex")
+    put(log, kind, outside / "thesis.tex")
     before = content(outside)
     refused(*TRAIN, space=workspace, says=f"cannot write {log}: it is a {kind}, not a regular file")
     assert content(outside) == before
@@ -229,11 +234,7 @@ def test_logs_are_regular_files(workspace: Path, outside: Path, name: str, kind:
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_the_output_of_other_processes_goes_to_a_regular_file(workspace: Path, outside: Path, kind: str) -> None:
     file = workspace / "output/rank1.out"
-    file.parent.mkdir()
-    if kind == "pipe":
-        os.mkfifo(file)
-    else:
-        file.symlink_to(outside / "thesis.tex")
+    put(file, kind, outside / "thesis.tex")
     before = content(outside)
     done = shitu_process(*TRAIN, "--devices", "cpu:2", cwd=workspace, check=False)
     assert done.returncode == 5 and f"{file}: it is a {kind}" in done.stderr

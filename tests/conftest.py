@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from shitu_cli.runtime.threads import THREADS
 from tests.command import SMALL, shitu
-from tests.mutations import CASES
+from tests.mutations import at_least
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 MakeImages = Callable[..., dict[str, list[Path]]]
@@ -29,13 +29,19 @@ sys.dont_write_bytecode = False
 # The same cases on every machine, and no clock: what takes long beside other work is no failure.
 settings.register_profile(
     "shitu",
-    max_examples=100 * CASES,
+    max_examples=at_least(100),
     derandomize=True,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("shitu")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every property test as `fuzz`; what loops over mutations of a file says so itself."""
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        item.add_marker("fuzz")
 
 
 def _present(path: Path) -> Path:

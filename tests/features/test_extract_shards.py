@@ -28,7 +28,7 @@ from shitu_cli.index.sources import read_features
 from shitu_cli.preparation.sources import ImageFiles, find_images
 from shitu_cli.reporting import SilentReporter
 from tests.command import shitu
-from tests.mutations import CASES, cases
+from tests.mutations import at_least, cases
 
 QUIET = SilentReporter()
 
@@ -195,11 +195,12 @@ def test_another_engine_is_said(extractor: Extractor, images: ImageFiles, shards
     assert "agree to rounding, not to the bit" in listener.warnings[0]
 
 
+@pytest.mark.fuzz
 def test_a_damaged_shard_is_never_believed(shards: Path, tmp_path: Path) -> None:
     merge_shards([str(shards)], tmp_path / "features.npy", QUIET)
     whole = (shards / "features.npy.3-of-5.shard").read_bytes()
     folder = broken_copies(shards, tmp_path)
-    for seed in range(60 * CASES):
+    for seed in range(at_least(60)):
         random, data = np.random.default_rng(seed), bytearray(whole)
         at = int(random.integers(len(data)))
         if seed % 4 == 0:

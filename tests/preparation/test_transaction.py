@@ -21,7 +21,7 @@ from shitu_cli.workspace import Workspace
 from tests.command import shitu
 from tests.conftest import MakeImages
 from tests.kills import Killed
-from tests.mutations import CASES
+from tests.mutations import at_least
 
 FILES = (*(f"lists/{name}" for name in LISTS), "lists/prepared_with.json", "shitu.yaml", "reports/prepare.html")
 
@@ -59,6 +59,7 @@ def content(root: Path) -> dict[str, bytes | None]:
     }
 
 
+@pytest.mark.fuzz
 def test_a_kill_at_any_step_leaves_the_old_or_the_new(
     tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +73,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(
     old = content(tmp_path / "before")
     assert old["lists/query_list.txt"] is not None and new["lists/query_list.txt"] is None
     outcomes = []
-    for step in range(0, 200, 1 if CASES > 1 else 3):
+    for step in range(0, 200, 1 if at_least(0) else 3):
         shutil.rmtree(tmp_path / "ws")
         shutil.copytree(tmp_path / "before", tmp_path / "ws")
         with monkeypatch.context() as patch:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.mutations import cases, mutations
+from tests.mutations import at_least, cases, mutations
 from tests.service.conftest import Server, png, start_server
 
 POSTS = ("/search", "/features", "/add", "/remove")
@@ -311,8 +311,9 @@ def test_any_body(server: Server, address: str, kind: str, content: bytes) -> No
     assert server.desk.batcher.waiting == 0
 
 
+@pytest.mark.fuzz
 def test_damaged_images(server: Server) -> None:
-    for data in mutations(png(1), 100):
+    for data in mutations(png(1), at_least(100)):
         answer = server.client.post("/search", content=data, headers={"Content-Type": "image/png"})
         assert answer.status_code in (200, 422, 413), answer.text
 

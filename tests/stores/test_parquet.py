@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shitu_cli.errors import DataError, ShituError
 from shitu_cli.stores import open_archive, parquet, read_image
-from tests.mutations import cases, mutations
+from tests.mutations import at_least, cases, mutations
 from tests.stores.samples import images, parquet_bytes
 
 pa = pytest.importorskip("pyarrow")
@@ -96,9 +96,10 @@ def test_suffixes_are_those_of_the_content(tmp_path: Path) -> None:
         read_image(f"{tmp_path}/a.parquet::image/3.jpg")
 
 
+@pytest.mark.fuzz
 def test_damaged_files_end_in_an_error_that_names_them(tmp_path: Path) -> None:
     whole = written([b"\xff\xd8a" * 90, b"b", None, b"c" * 700], ("snappy", "2.0", True, 200))
-    for number, data in enumerate(mutations(whole, 100)):
+    for number, data in enumerate(mutations(whole, at_least(100))):
         path = tmp_path / f"{number}.parquet"
         path.write_bytes(data)
         try:

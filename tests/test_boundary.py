@@ -241,6 +241,26 @@ def test_the_output_of_other_processes_goes_to_a_regular_file(workspace: Path, o
     assert content(outside) == before
 
 
+def test_a_command_that_is_told_where_everything_is_stays_inside_too(trained_workspace: Path, outside: Path) -> None:
+    shitu("index", "build", cwd=trained_workspace)
+    (outside / "empty").mkdir()
+    replace(trained_workspace / "exported", outside / "empty")
+    refused("index", "export", "exported", "--index", "index", space=trained_workspace)
+    assert not list((outside / "empty").iterdir())
+
+
+@pytest.mark.parametrize("name", ["g.db", "g.db/LOCK", "g.db/f/0.parquet"])
+def test_an_index_in_a_local_file_of_milvus_stays_inside(workspace: Path, outside: Path, name: str) -> None:
+    """Even showing it would write there."""
+    (workspace / "g.db").mkdir()
+    (workspace / "g.db/LOCK").touch()
+    (outside / "LOCK").touch()
+    replace(workspace / name, outside if name == "g.db" else outside / "thesis.tex")
+    before = content(outside)
+    refused("index", "show", "--store", "milvus:g.db", space=workspace)
+    assert content(outside) == before
+
+
 def test_a_link_that_the_user_allows_is_followed_and_stays(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "data", classes=3)
     for name in ("lists", "reports"):

@@ -12,9 +12,11 @@ from typing import Any
 import typer
 
 from shitu_cli import errors
+from shitu_cli.boundary import protect
 from shitu_cli.cli.console import Console
 from shitu_cli.cli.grouped import GroupedCommands
 from shitu_cli.errors import ARGUMENTS
+from shitu_cli.workspace import enclosing_root, named_root
 
 # Options that a proposed command repeats if it has them too. Of -o, it repeats only where a run is stored and what it
 # is evaluated on; a run records all other values itself.
@@ -55,6 +57,8 @@ class Session:
                 "the current directory no longer exists", hint="change to one that does, such as: cd ~"
             ) from None
         self._context = context
+        if (root := named_root(self.workspace) or enclosing_root()) is not None:
+            protect(root)  # also from commands that are told by options where everything is
         if "as_json" in context.params:
             self.console.as_json = bool(context.params["as_json"])
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from shitu_cli.boundary import place_to_write
 from shitu_cli.config.arguments import several, whole_ids
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError, pip_install
 from shitu_cli.index.measured import noted
@@ -187,7 +188,7 @@ class MilvusStore:
         try:
             if self._client is None:
                 if self.file is not None:
-                    _check_file(self.file, make)
+                    _check_file(place_to_write(self.file), make)
                 self._client = MilvusClient(self.address, token=os.environ.get(TOKEN, ""), timeout=PATIENCE)
             yield self._client
         except MilvusException as error:
@@ -232,7 +233,10 @@ def _server(address: str) -> str:
 
 
 def _check_file(file: Path, make: bool) -> None:
-    """Raise UsageError for a file to leave alone: the embedded edition would write into any directory of that name."""
+    """Raise UsageError for a file to leave alone: the embedded edition would write into any directory of that name.
+
+    Raises EnvironmentProblem if a link in it leads out of the workspace.
+    """
     if not file.exists():
         if not make:
             raise UsageError(f"no index in milvus:{file}: there is no such file", hint=BUILD)
@@ -240,3 +244,5 @@ def _check_file(file: Path, make: bool) -> None:
             raise UsageError(f"milvus:{file}: there is no directory {file.parent}", hint=f"mkdir -p {file.parent}")
     elif not (file / "LOCK").is_file():
         raise UsageError(f"{file} is not from milvus-lite 3 or later; it was left unchanged", hint="name another file")
+    for inside in file.rglob("*"):  # even a search writes there
+        place_to_write(inside)

@@ -141,7 +141,7 @@ def _read_plan(root: Path, pending: Path) -> dict[Path, Path | None]:
         return {}
     plan: dict[Path, Path | None] = {}
     for name, staged in read_json_object(pending / _PLAN, error=EnvironmentProblem, hint=way_out).items():
-        if not _is_below(name) or not (staged is None or _is_staged(pending, staged)):
+        if not _can_name_file(name) or not (staged is None or _is_staged(pending, staged)):
             raise EnvironmentProblem(
                 f"{pending / _PLAN} is not from this program: it would replace {name[:100]!r} by {str(staged)[:100]!r}",
                 hint=way_out,
@@ -150,7 +150,8 @@ def _read_plan(root: Path, pending: Path) -> dict[Path, Path | None]:
     return plan
 
 
-def _is_below(name: str) -> bool:
+def _can_name_file(name: str) -> bool:
+    """Return whether a plan can mean a file by this name: a relative path that does not lead upwards."""
     try:
         os.fsencode(name)
     except UnicodeEncodeError:

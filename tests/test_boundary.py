@@ -45,8 +45,8 @@ def replace(path: Path, target: Path) -> None:
 
 
 def put(path: Path, kind: str, target: Path) -> None:
-    """Put a link to `target`, or a pipe, where the first file of a folder is to be."""
-    path.parent.mkdir()
+    """Put a link to `target`, or a pipe, where a file is to be."""
+    path.parent.mkdir(exist_ok=True)
     if kind == "pipe":
         os.mkfifo(path)
     else:
@@ -125,10 +125,7 @@ def test_locks_are_regular_files(workspace: Path, outside: Path, kind: str) -> N
     for name, command in commands.items():
         lock = workspace / f".shitu/{name}.lock"
         lock.unlink(missing_ok=True)
-        if kind == "pipe":
-            os.mkfifo(lock)
-        else:
-            lock.symlink_to(outside / ("thesis.tex" if kind == "link" else "new"))
+        put(lock, kind, outside / ("thesis.tex" if kind == "link" else "new"))
         refused(*command, space=workspace, says=f"{lock}: it is a {kind.split()[-1]}, not a regular file")
         lock.unlink()
     assert content(outside) == before

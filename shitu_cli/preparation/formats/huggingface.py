@@ -6,7 +6,6 @@ in `objects` as bbox x, y, width, height with their categories.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from shitu_cli.preparation.formats.boxes import XYWH, numbers
 from shitu_cli.preparation.formats.delimited import header_of
 from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.encoding import read_list_text
-from shitu_cli.preparation.formats.source import Source
+from shitu_cli.preparation.formats.source import Source, bare_name
 from shitu_cli.preparation.formats.tool import AnnotationFile, ImageEntry, annotation_format, per_file
 from shitu_cli.preparation.formats.values import label_text, list_of, object_of
 
@@ -34,7 +33,7 @@ def _files(source: Source) -> list[str]:
     if source.options.columns.get("image", _NAME) != _NAME:
         return []
     files = annotation_files(source, ".csv", ".jsonl")
-    return [file for file in files if posixpath.splitext(posixpath.basename(file))[0].lower() == "metadata"]
+    return [file for file in files if bare_name(file).lower() == "metadata"]
 
 
 def _is_one(name: str, head: bytes) -> bool:

@@ -227,6 +227,11 @@ def without_suffix(name: str) -> str:
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
 
+def bare_name(path: str) -> str:
+    """Return the name of a file without its folder and any suffix."""
+    return posixpath.splitext(posixpath.basename(path))[0]
+
+
 def stem_of(path: str) -> str:
     """Return the name of a file without its folder and an image's suffix, as `fold` writes it."""
     return fold(without_suffix(path.rpartition("/")[2]))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from shitu_cli.preparation.formats.annotations import Annotations
 from shitu_cli.preparation.formats.boxes import XYXY, around_centre, around_flat, numbers, stated_size
 from shitu_cli.preparation.formats.discovery import annotation_files
-from shitu_cli.preparation.formats.source import Source, fold, plain_path
+from shitu_cli.preparation.formats.source import Source, bare_name, fold, plain_path
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.text_files import read_lines, read_xml
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, per_file
@@ -76,7 +76,7 @@ def _splits(annotations: Annotations) -> dict[str, str]:
     """Return the split of each image by its key, of ImageSets/Main or of lists `image annotation` as Paddle has."""
     if annotations.source.path.is_file():
         return {}
-    main = {file: _stem(file).lower() for file in annotations.source.tree.files if _MAIN.fullmatch(file)}
+    main = {file: bare_name(file).lower() for file in annotations.source.tree.files if _MAIN.fullmatch(file)}
     sets = {file: split for file, split in main.items() if split in _SETS}
     if {"train", "val"} & set(sets.values()):  # trainval is both of them
         sets = {file: split for file, split in sets.items() if split != "trainval"}
@@ -106,15 +106,11 @@ def _paired(file: str, line: str) -> Iterator[str]:
         yield _key(posixpath.normpath(posixpath.join(posixpath.dirname(file), plain_path(match[1]))))
 
 
-def _stem(path: str) -> str:
-    return posixpath.splitext(posixpath.basename(path))[0]
-
-
 def _key(path: str) -> str:
     """Return a key common to an image and its annotation: voc2007/1 for VOC2007/Annotations/1.xml and
     VOC2007/JPEGImages/1.jpg."""
     above = posixpath.dirname(posixpath.dirname(path))
-    return fold(posixpath.join(above, _stem(path)))
+    return fold(posixpath.join(above, bare_name(path)))
 
 
 VOC = annotation_format(

@@ -15,7 +15,7 @@ from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxes import CXCYWH_SHARE, XYXY_SHARE, around_flat, numbers
 from shitu_cli.preparation.formats.discovery import annotation_files
 from shitu_cli.preparation.formats.encoding import read_list_text
-from shitu_cli.preparation.formats.source import Source, plain_path, without_suffix
+from shitu_cli.preparation.formats.source import Source, bare_name, plain_path, without_suffix
 from shitu_cli.preparation.formats.splits import split_of
 from shitu_cli.preparation.formats.text_files import read_lines
 from shitu_cli.preparation.formats.tool import AnnotationFile, annotation_format, per_file
@@ -35,16 +35,12 @@ def _files(source: Source) -> list[str]:
         return [f for f in source.tree.files if f.lower().endswith(".txt")] if _is_config(source) else []
     names = {path.rpartition("/")[2] for path in source.tree.images}
     names |= {without_suffix(name) for name in names}
-    return [file for file in annotation_files(source, ".txt") if _stem(file) in names]
+    return [file for file in annotation_files(source, ".txt") if bare_name(file) in names]
 
 
 def _is_config(source: Source) -> bool:
     head = source.head(source.path.name) if source.path.suffix.lower() in (".yaml", ".yml") else b""
     return b"names" in head and b"train" in head
-
-
-def _stem(file: str) -> str:
-    return posixpath.splitext(posixpath.basename(file))[0]
 
 
 def _read(annotations: Annotations, files: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ def new_index(kind: str, features: np.ndarray) -> Any:
         faiss.omp_set_num_threads(compute_threads())
         faiss.downcast_index(index.index).cp.min_points_per_centroid = 1  # it would warn of small galleries on stderr
         rows = np.sort(np.random.default_rng(0).permutation(count)[: PER_LIST * lists])
-        index.train(unit_vectors(features[rows]))
+        index.train(unit_vectors(features[rows], rows))
     return index
 
 

@@ -91,7 +91,7 @@ class VectorCollection:
         ids: list[int] = []
         with reporter.progress("storing", len(features), "vectors") as bar:
             for start in range(0, len(features), step):
-                block = unit_vectors(features[start : start + step], start)
+                block = unit_vectors(features[start : start + step], range(start, len(features)))
                 entries = zip(block, labels[start : start + step], paths[start : start + step], strict=True)
                 rows = [
                     {"vector": v, "label": plain_text(label), "path": plain_text(path)} for v, label, path in entries

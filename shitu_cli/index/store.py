@@ -122,13 +122,16 @@ class FeatureTable(NamedTuple):
         return self
 
     def distinct(self) -> FeatureTable:
-        """Return the table with only the last row of each path; rows without a path all stay."""
+        """Return the table with only the last row of each path; rows without a path all stay.
+
+        Raises DataError for a vector that no index takes while its row is still known.
+        """
         last = {path: number for number, path in enumerate(self.paths) if path}
         rows = [number for number, path in enumerate(self.paths) if not path or last[path] == number]
         if len(rows) == len(self.paths):
             return self
         labels, paths = [self.labels[n] for n in rows], [self.paths[n] for n in rows]
-        return FeatureTable(self.features[np.asarray(rows)], labels, paths)
+        return FeatureTable(unit_vectors(self.features[np.asarray(rows)], rows), labels, paths)
 
 
 class Store(Protocol):
@@ -215,25 +218,26 @@ def query_vectors(features: np.ndarray, manifest: IndexManifest, top: int, thres
     return unit_vectors(features)
 
 
-def unit_vectors(features: np.ndarray, first: int = 0) -> np.ndarray:
-    """Return the rows float32 [N, D] normalised to length one; `first` is the number of the first row in messages.
+def unit_vectors(features: np.ndarray, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """Return vectors float32 [N, D] normalised to length one; `rows` are where they come from, counted from 0.
 
+    Messages name a vector by its row, so that users find it in what they gave: without `rows` these are all of it.
     Raises DataError for vectors that are not finite, or so short that they have no direction.
     """
     if features.dtype.kind not in "fiub":
         raise DataError(f"vectors of type {features.dtype}: expected numbers")
     with np.errstate(over="ignore"):  # what is too large for float32 is not finite
         vectors = np.ascontiguousarray(features, np.float32)
-    sizes = lengths(vectors)
+    sizes, rows = lengths(vectors), range(len(vectors)) if rows is None else rows
     finite = np.isfinite(sizes)
     if not finite.all():
         raise DataError(
-            f"vector {first + int(np.argmin(finite)) + 1} is not finite",
+            f"vector {rows[int(np.argmin(finite))] + 1} is not finite",
             hint="compute the features again; a network gives such values after training at too high a learning rate",
         )
     if (short := sizes < SHORTEST).any():
         raise DataError(
-            f"vector {first + int(np.argmax(short)) + 1} is all zeros, so it is equally far from everything",
+            f"vector {rows[int(np.argmax(short))] + 1} is all zeros, so it is equally far from everything",
             hint="compute it again; rows of zeros may stand for images that could not be read",
         )
     # Rows that already have unit length keep their bits, so that scores equal those of evaluation.

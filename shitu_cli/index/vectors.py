@@ -100,7 +100,8 @@ class VectorIndex:
         if is_outgrown or self._cannot_forget(old_ids):
             vectors = np.empty((len(other_ids) + len(ids), features.shape[1]), np.float32)
             self.vectors(other_ids, vectors[: len(other_ids)])
-            vectors[len(other_ids) :] = features
+            for start, block in _blocks(features, SilentReporter(), ""):  # checked while their own rows are known
+                vectors[len(other_ids) + start :][: len(block)] = block
             self._rebuild(vectors, np.concatenate([other_ids, ids]), reporter, is_outgrown=is_outgrown)
         else:
             self._forget(old_ids)
@@ -306,6 +307,6 @@ def _blocks(features: np.ndarray, reporter: Reporter, what: str) -> Iterator[tup
     """Yield (start, unit vectors from there), a block at a time."""
     with reporter.progress(what, len(features), "vectors") as bar:
         for start in range(0, len(features), BLOCK):
-            block = unit_vectors(features[start : start + BLOCK], start)
+            block = unit_vectors(features[start : start + BLOCK], range(start, len(features)))
             yield start, block
             bar.advance(len(block))

@@ -212,6 +212,22 @@ def test_vectors_without_a_direction_are_like_no_other(kind: str) -> None:
         index.add(table)
 
 
+def test_a_vector_is_named_by_its_row_in_what_the_user_gave() -> None:
+    table = gallery(8000)  # more than an ivf index looks at to find its centres
+    table.features[7000:] = 0
+    with pytest.raises(DataError, match=r"vector (7\d\d\d|8000) is all zeros"):
+        VectorIndex.build(table, BuildOptions("ivf"))
+    for kind in ("hnsw", "ivf"):  # which are built again with what they hold
+        few = gallery(5)
+        few.features[3] = np.nan
+        with pytest.raises(DataError, match="vector 4 is not finite"):
+            make(60, kind).add(few)
+    twice = gallery(4)._replace(paths=["a", "a", "b", "c"])
+    twice.features[3] = 0
+    with pytest.raises(DataError, match="vector 4 is all zeros"):
+        VectorIndex.build(twice.distinct())
+
+
 def test_signs_that_are_all_the_same_tell_no_images_apart() -> None:
     """Features after a ReLU: each search gave the first five of the index, with score 1."""
     table = gallery(60)

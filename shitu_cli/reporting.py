@@ -20,6 +20,12 @@ def visible(text: str) -> str:
     return HIDDEN.sub(lambda character: character[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
+def visible_json(text: str) -> str:
+    """Return JSON of the same value that is safe for a terminal: all hidden characters are escaped as JSON does it."""
+    # JSON itself demands that only of control characters below U+0020; terminals also obey some above it.
+    return HIDDEN.sub(lambda character: f"\\u{ord(character[0]):04x}", text)
+
+
 def counted(number: int, thing: str, things: str = "") -> str:
     """Return a number with its noun: 1 image, 1,200 images, 2 queries, 3 classes; `things` for irregular plurals."""
     if number != 1:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shitu_cli.errors import Command, Message, ShituError, parts_of
 from shitu_cli.pace import Left, Pace
-from shitu_cli.reporting import HIDDEN, Bar, visible
+from shitu_cli.reporting import Bar, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -73,8 +73,7 @@ class Console:
         # Elsewhere than in UTF-8, what a stream cannot write would become an escape that JSON does not have.
         is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         text = json.dumps(_finite(value), indent=2, ensure_ascii=not is_utf8)
-        # JSON escapes only control characters below U+0020; terminals also obey some above it.
-        self.document(HIDDEN.sub(lambda character: f"\\u{ord(character[0]):04x}", text) + "\n")
+        self.document(visible_json(text) + "\n")
 
     def document(self, text: str) -> None:
         """Print a whole document, such as a config; unchanged but for what terminals obey."""

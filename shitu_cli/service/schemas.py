@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import to_json
 
-from shitu_cli.reporting import HIDDEN
+from shitu_cli.reporting import HIDDEN, visible_json
 
 MOST = 1000  # neighbours of an answer, items of a page
 LABEL_CHARACTERS = 300
@@ -32,10 +32,13 @@ Id = Annotated[int, Field(ge=0, lt=1 << 63, strict=True)]  # true is no id: 1 wo
 
 
 class JSONReply(JSONResponse):
-    """An answer in JSON; pydantic writes it several times as fast as Python's own encoder does."""
+    """An answer in JSON, safe to show; pydantic writes it several times as fast as Python's own encoder does."""
 
     def render(self, content: Any) -> bytes:
-        return to_json(content, inf_nan_mode="null")
+        body = to_json(content, inf_nan_mode="null")
+        if body.isascii() and b"\x7f" not in body:  # so is most, and vectors are long
+            return body
+        return visible_json(body.decode()).encode()
 
 
 class Options(BaseModel):

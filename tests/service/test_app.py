@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shitu_cli.index.files import load_index
+from shitu_cli.index.files import load_index, save_index
+from shitu_cli.index.store import BuildOptions, FeatureTable
+from shitu_cli.index.vectors import VectorIndex
+from shitu_cli.reporting import HIDDEN
 from shitu_cli.service.batching import Image, count_workers
 from tests.service.conftest import KEY, Network, Server, png, write_index
 
@@ -128,6 +131,18 @@ def test_lists(server: Server) -> None:
     assert labels == {"count": 5, "labels": [{"label": "thing 0", "count": 3}, {"label": "thing 1", "count": 3}]}
     stats = server.client.get("/stats").json()
     assert stats["items"] == 15 and stats["labels"] == 5 and stats["engine"] == "pixels" and stats["remark"] == ""
+
+
+def test_labels_of_a_strangers_index_are_answered_as_they_are_and_safe_to_show(
+    tmp_path: Path, make_server: Maker
+) -> None:
+    labels, paths = ["oat\u202emilk", "\x9b2J\x7f\u061c", "été"], ["a", "b", "c"]
+    features = np.eye(3, Network.feature_size, dtype=np.float32)
+    save_index(VectorIndex.build(FeatureTable(features, labels, paths), BuildOptions(model="m")), tmp_path / "index")
+    client = make_server().client
+    for answer in (client.get("/labels"), client.get("/items"), client.get("/map")):
+        assert not HIDDEN.search(answer.text) and "été" in answer.text
+    assert sorted(row["label"] for row in client.get("/labels").json()["labels"]) == sorted(labels)
 
 
 def test_the_map_shows_every_item(server: Server) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
 from fastapi import FastAPI, Response
+
+from shitu_cli.reporting import HIDDEN
 
 SCRIPTS = ("common.js", "recognise.js", "things.js", "gallery.js", "map.js", "start.js")
 
@@ -24,6 +27,7 @@ class Document(NamedTuple):
 def document() -> Document:
     """Return the page, put together from the files beside this one."""
     style, script = _text("page.css"), "".join(_text(name) for name in SCRIPTS)
+    script = script.replace("/* hidden */", json.dumps(HIDDEN.pattern))
     html = _text("page.html").replace("/* style */", style).replace("/* script */", script)
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; connect-src 'self'; "

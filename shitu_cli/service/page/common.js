@@ -1,16 +1,30 @@
-// What all sections use. Text of users and files only ever goes through textContent, never through markup.
+// What all sections use. Text of users and files only ever goes through textContent, never through markup, and through
+// visible(): a label of a stranger's index may hide characters, or turn the text behind it round.
 const $ = (id) => document.getElementById(id);
+const HIDDEN = new RegExp(/* hidden */, "gu");
 const TYPES = /^image\//;
 let key = sessionStorage.getItem("shitu-key") || "";
 
+// Text as reporting.visible of the program gives it: hidden characters become escapes.
+const visible = (text) => text.replace(HIDDEN, (sign) => {
+  const code = sign.codePointAt(0).toString(16);
+  return code.length > 2 ? `\\u${code.padStart(4, "0")}` : `\\x${code.padStart(2, "0")}`;
+});
+const shown = (value) => typeof value === "string" ? visible(value) : value;
+
 function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
+  const made = document.createElement(name);
+  for (const [property, value] of Object.entries(properties)) made[property] = shown(value);
+  made.append(...children.map(shown));
   return made;
 }
 
+function write(id, text) {
+  $(id).textContent = visible(text);
+}
+
 function say(text, {bad = false, undo = null} = {}) {
-  $("status-text").textContent = text;
+  write("status-text", text);
   $("status").className = text ? `shown${bad ? " bad" : ""}` : "";
   $("undo").hidden = !undo;
   $("undo").onclick = undo;
@@ -92,16 +106,16 @@ function tile(item, text, className = "") {
   const name = item.label || "(no label)";
   const button = element("button", {type: "button", className: `tile ${className}`}, picture(item.id, 256, ""),
     element("b", {textContent: name}), text);
-  button.setAttribute("aria-label", `${name}, ${text}: show large`);
+  button.setAttribute("aria-label", visible(`${name}, ${text}: show large`));
   button.onclick = () => openLarge(item, text);
   return element("li", {}, button);
 }
 
 function openLarge(item, text) {
-  $("large-title").textContent = item.label || "(no label)";
-  $("large-text").textContent = [text, item.path].filter(Boolean).join(" · ");
+  write("large-title", item.label || "(no label)");
+  write("large-text", [text, item.path].filter(Boolean).join(" · "));
   $("large-image").removeAttribute("src");
-  $("large-image").alt = item.label;
+  $("large-image").alt = visible(item.label);
   show($("large-image"), item.id, 1024);
   $("large-close").onclick = () => $("large").close();
   $("large-remove").onclick = () => attempt(async () => {
@@ -114,7 +128,7 @@ function openLarge(item, text) {
 }
 
 function agreed(question) {
-  $("asking-text").textContent = question;
+  write("asking-text", question);
   $("asking").returnValue = "no";
   return new Promise((resolve) => {
     $("asking").onclose = () => resolve($("asking").returnValue === "yes");
@@ -150,7 +164,8 @@ const counted = (count, thing) => `${count.toLocaleString("en")} ${thing}${count
 
 async function refreshLabels() {
   const {labels} = await ask("labels?limit=1000");
-  $("known-labels").replaceChildren(...labels.map(({label}) => element("option", {value: label})));
+  const proposals = labels.filter(({label}) => visible(label) === label); // the server takes no others
+  $("known-labels").replaceChildren(...proposals.map(({label}) => element("option", {value: label})));
   document.dispatchEvent(new CustomEvent("labels"));
 }
 

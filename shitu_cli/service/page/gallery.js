@@ -31,7 +31,7 @@ function showChosen() {
     image.src = URL.createObjectURL(photo);
     image.onload = () => URL.revokeObjectURL(image.src);
     const drop = element("button", {type: "button", className: "drop-photo", textContent: "×"});
-    drop.setAttribute("aria-label", `leave out ${photo.name}`);
+    drop.setAttribute("aria-label", visible(`leave out ${photo.name}`));
     drop.onclick = () => { chosen = chosen.filter((other) => other !== photo); showChosen(); };
     return element("li", {}, image, drop);
   }));
@@ -69,7 +69,7 @@ async function listLabels(from = 0) {
     return element("li", {}, button);
   });
   if (offset) $("labels").append(...rows); else $("labels").replaceChildren(...rows);
-  $("shelf-count").textContent = counted(page.count, "product");
+  write("shelf-count", counted(page.count, "product"));
   $("more-labels").hidden = $("labels").children.length >= page.count;
 }
 
@@ -77,7 +77,7 @@ async function openLabel(label) {
   open = label;
   $("shelf").hidden = true;
   $("items").hidden = false;
-  $("items-title").textContent = label || "(no label)";
+  write("items-title", label || "(no label)");
   await listItems();
   $("items-title").focus();
 }

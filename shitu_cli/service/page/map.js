@@ -15,18 +15,18 @@ function startMap() {
 }
 
 async function showMap() {
-  $("map-note").textContent = "Drawing…";
+  write("map-note", "Drawing…");
   const drawn = await ask("map").catch((error) => ({problem: error.message}));
   if (drawn.problem) {
-    $("map-note").textContent = sentence(drawn.problem);
+    write("map-note", sentence(drawn.problem));
     return;
   }
   points = drawn.points.map((point) => ({...point, x: 100 * point.x, y: -100 * point.y}));
   here = -1;
   const share = `${Math.round(100 * drawn.explained)} %`;
   const some = drawn.total > points.length ? `${points.length.toLocaleString("en")} of ${drawn.total.toLocaleString("en")}` : "all";
-  $("map-note").textContent = `Near points look alike to the model. It shows ${some} images, `
-    + `on the two main axes (${share} of what tells them apart).`;
+  write("map-note", `Near points look alike to the model. It shows ${some} images, `
+    + `on the two main axes (${share} of what tells them apart).`);
   $("points").replaceChildren(...points.map(circle));
   $("confusions").hidden = !drawn.confusions.length;
   $("confusions").tBodies[0].replaceChildren(...drawn.confusions.map(({label, other, count}) => element("tr", {},
@@ -57,7 +57,7 @@ function goTo(number) {
   $("points").children[here]?.classList.remove("here");
   here = number;
   $("points").children[here].classList.add("here");
-  $("map-here").textContent = points[here].label || "(no label)";
+  write("map-here", points[here].label || "(no label)");
 }
 
 // The nearest point in the direction of an arrow key.

@@ -65,13 +65,13 @@ function showResult(photo, result, threshold) {
 function showAnswer({answer, matches}, threshold) {
   const unknown = answer.label === null;
   $("verdict").classList.toggle("unknown", unknown);
-  $("lead").textContent = unknown ? "" : threshold === null ? "This looks most like" : "This is";
-  $("name").textContent = unknown ? "I do not know this" : answer.label;
+  write("lead", unknown ? "" : threshold === null ? "This looks most like" : "This is");
+  write("name", unknown ? "I do not know this" : answer.label);
   $("meter").hidden = answer.nearest === null;
   Object.assign($("meter"), {optimum: 1, high: threshold ?? 0, low: threshold ?? 0}); // below it: not green
   $("meter").value = Math.max(0, answer.score);
-  $("why").textContent = reason(answer, threshold);
-  $("correct-lead").textContent = unknown ? "This is" : "Wrong? This is";
+  write("why", reason(answer, threshold));
+  write("correct-lead", unknown ? "This is" : "Wrong? This is");
   $("right-label").value = "";
   $("neighbours").replaceChildren(
     ...matches.map((match) => tile(match, match.score.toFixed(3), match.label === answer.label ? "same" : "")));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,23 @@ class GradientStep:
         size = min(self.group_size, self._training.steps_per_epoch - first)
         return size, step + 1 - first == size
 
+    def fit_position(self, state: LoopState, steps_then: int) -> None:
+        """Keep the completed fraction of an epoch that had `steps_then` batches when `state` was saved (0: unknown).
+
+        It has another number of batches after a change of the batch size or of the number of processes.
+        """
+        steps = self._training.steps_per_epoch
+        if steps_then in (steps, 0):
+            return
+        groups_done = math.floor(state.step_in_epoch / steps_then * steps / self.group_size)
+        state.step_in_epoch = groups_done * self.group_size
+        state.global_step = state.epoch * self.updates_per_epoch + groups_done
+
     def add_gradients(self, batch: Batch, state: LoopState, in_group: int) -> tuple[dict[str, float], int]:
         """Add the gradients of a batch, one of `in_group`.
 
         Returns the parts of the loss (and the accuracies of Metric.Train) and the number of labelled images, both over
-        all ranks. Raises DataError for a
-        batch without images, TrainingError for a loss that is not finite.
+        all ranks. Raises DataError for a batch without images, TrainingError for a loss that is not finite.
         """
         training = self._training
         if not len(batch.labels):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, contextmanager, nullcontext
 
 from shitu_cli.data.batch import Batch
 from shitu_cli.errors import DataError
@@ -124,16 +123,7 @@ class Trainer:
     def resume(self, saved: Checkpoint, *, elsewhere: bool = False) -> None:
         """Continue from a checkpoint in this run's output directory or from `elsewhere`."""
         self.state = self._saver.resume(saved, elsewhere=elsewhere)
-        self._fit_to_batches(int(saved.run.get("steps_per_epoch", self.training.steps_per_epoch)))
-
-    def _fit_to_batches(self, steps_then: int) -> None:
-        """After a change of batch size or number of processes, keep the completed fraction of the epoch."""
-        state, steps, group = self.state, self.training.steps_per_epoch, self._gradients.group_size
-        if steps_then in (steps, 0):
-            return
-        groups_done = math.floor(state.step_in_epoch / steps_then * steps / group)
-        state.step_in_epoch = groups_done * group
-        state.global_step = state.epoch * self._gradients.updates_per_epoch + groups_done
+        self._gradients.fit_position(self.state, int(saved.run.get("steps_per_epoch", 0)))
 
     def _begin(self, start: Start) -> None:
         """Initialise the head with the features that training starts from, and measure what they reach."""
@@ -165,29 +155,20 @@ class Trainer:
         pace = Pace(training.steps_per_epoch * self._config.epochs * training.batch_size)
 
         def steps() -> Iterator[int]:
-            self._outlook.begin_epoch()
-            batches = training.loader.epoch(0)
-            training.model.train()
-            try:
+            with self._batches(0) as batches:
                 for number in range(1, REHEARSED + 1):
                     step = self._step(batches, pace, group, is_last=number % group == 0)
                     if step is None:
-                        break
+                        return
                     yield step.samples
-            finally:
-                batches.close()
 
         return pace.measure(steps(), seconds)
 
     # ------------------------------------------------------------------------------------------ one epoch
 
     def _train_epoch(self, bar: Bar) -> None:
-        training, state = self.training, self.state
-        steps = training.steps_per_epoch
-        self._outlook.begin_epoch()
-        batches = training.loader.epoch(state.epoch, start_step=state.step_in_epoch)
-        training.model.train()
-        try:
+        state, steps = self.state, self.training.steps_per_epoch
+        with self._batches(state.epoch, state.step_in_epoch) as batches:
             while state.step_in_epoch < steps:
                 in_group, is_last = self._gradients.group_at(state.step_in_epoch)
                 step = self._step(batches, bar.pace, in_group, is_last=is_last)
@@ -199,8 +180,14 @@ class Trainer:
                 self._after_step(bar, step)
                 if is_last and state.step_in_epoch < steps:
                     self._stop_or_save()
-        finally:
-            batches.close()
+
+    @contextmanager
+    def _batches(self, epoch: int, start_step: int = 0) -> Iterator[Iterator[Batch]]:
+        """Yield the batches of an epoch from a step on, for the network in training mode."""
+        self._outlook.begin_epoch()
+        with closing(self.training.loader.epoch(epoch, start_step=start_step)) as batches:
+            self.training.model.train()
+            yield batches
 
     def _step(self, batches: Iterator[Batch], pace: Pace, in_group: int, *, is_last: bool) -> Step | None:
         """Train on the next batch, and update the weights if it is the last of its group; None after the last batch."""

@@ -25,7 +25,7 @@ import shitu_cli
 from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.writing import Name
 from shitu_cli.files import atomic_write
-from shitu_cli.inputs import MIB, open_input, parse_json
+from shitu_cli.inputs import MIB, is_whole, open_input, parse_json
 
 SUFFIX = ".shard"
 MOST_SHARDS = 100_000
@@ -209,8 +209,8 @@ def read_shard(path: Path) -> Shard:
         job = Job(**header["job"])
         parts = tuple(_part(values) for values in header["parts"])
         number = header["number"]
-        numbers = _is_number(job.of, 1, MOST_SHARDS) and _is_number(number, 1, job.of)
-        if not (numbers and _is_number(job.feature_size, 1, MOST_VALUES) and parts):
+        numbers = is_whole(job.of, 1, MOST_SHARDS) and is_whole(number, 1, job.of)
+        if not (numbers and is_whole(job.feature_size, 1, MOST_VALUES) and parts):
             raise ValueError("numbers out of range")
         folder = header.get("folder")
         texts = (job.kind, job.model, job.settings, job.engine)
@@ -228,16 +228,10 @@ def read_shard(path: Path) -> Shard:
 def _part(values: dict[str, Any]) -> Stretch:
     skipped = {int(n): (str(name), str(why)) for n, (name, why) in values["skipped"].items()}
     part = Stretch(**{**values, "skipped": skipped})
-    if not (
-        _is_number(part.total, 0) and _is_number(part.stop, 0, part.total) and _is_number(part.start, 0, part.stop)
-    ):
+    if not (is_whole(part.total, 0) and is_whole(part.stop, 0, part.total) and is_whole(part.start, 0, part.stop)):
         raise ValueError(f"images {part.start} to {part.stop} of {part.total}")
     if not (isinstance(part.name, str) and isinstance(part.order, str)):
         raise ValueError("texts expected")
     if not all(part.start <= number < part.stop for number in skipped):
         raise ValueError("images left out that are not in it")
     return part
-
-
-def _is_number(value: object, low: int, high: int | None = None) -> bool:
-    return type(value) is int and low <= value and (high is None or value <= high)

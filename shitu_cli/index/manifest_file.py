@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from shitu_cli.files import atomic_write_json
 from shitu_cli.index.faiss_file import MAX_EFFORT
 from shitu_cli.index.measured import is_block
 from shitu_cli.index.store import AGAIN, KINDS, MAX_ID, MAX_SIZE, IndexManifest
-from shitu_cli.inputs import is_input, read_json_object
+from shitu_cli.inputs import is_input, is_real, is_whole, read_json_object
 
 FORMAT = 1
 
@@ -60,18 +59,14 @@ def checked_manifest(values: dict[str, Any], file: str) -> IndexManifest:
     return IndexManifest(**{key: values[key] for key in IndexManifest.__dataclass_fields__ if key in values})
 
 
-def _is_whole(value: Any, low: int, high: int) -> bool:
-    return type(value) is int and low <= value <= high
-
-
 def _is_share(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+    return is_real(value, 0, 1)
 
 
 def _is_search(value: Any) -> bool:
     """Return whether these are search parameters that faiss or Milvus accept."""
     return isinstance(value, dict) and all(
-        key in ("efSearch", "nprobe", "ef") and _is_whole(effort, 1, MAX_EFFORT) for key, effort in value.items()
+        key in ("efSearch", "nprobe", "ef") and is_whole(effort, 1, MAX_EFFORT) for key, effort in value.items()
     )
 
 
@@ -83,10 +78,10 @@ def _is_digest(value: Any) -> bool:
 _REQUIRED = ("kind", "size", "model", "count", "next_id")
 _CHECKS = {
     "kind": lambda value: value in KINDS if isinstance(value, str) else False,
-    "size": lambda value: _is_whole(value, 1, MAX_SIZE),
+    "size": lambda value: is_whole(value, 1, MAX_SIZE),
     "model": lambda value: isinstance(value, str),
-    "count": lambda value: _is_whole(value, 1, MAX_ID + 1),
-    "next_id": lambda value: value is None or _is_whole(value, 0, MAX_ID + 1),  # None: a server numbers the items
+    "count": lambda value: is_whole(value, 1, MAX_ID + 1),
+    "next_id": lambda value: value is None or is_whole(value, 0, MAX_ID + 1),  # None: a server numbers the items
     "search": _is_search,
     "recall": lambda value: value is None or _is_share(value),
     "model_path": lambda value: isinstance(value, str),

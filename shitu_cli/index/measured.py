@@ -6,12 +6,12 @@ many labels they were measured. The number of images at that time shows whether 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from shitu_cli.index.store import IndexManifest
+from shitu_cli.inputs import is_real, is_whole
 
 MOST_PROMISES = 100
 _NUMBERS = ("wanted", "threshold", "false_answers", "right", "wrong")
@@ -74,8 +74,8 @@ def _is_promise(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and -1 <= value <= 1
+    return is_real(value, -1, 1)
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
+    return is_whole(value, 0, (1 << 62) - 1)

@@ -15,7 +15,7 @@ from shitu_cli.inputs.files import (
 )
 from shitu_cli.inputs.json_files import parse_json, read_json, read_json_object, read_note
 from shitu_cli.inputs.lines import count_lines, read_lines, same_content
-from shitu_cli.inputs.numbers import box_of, whole_number
+from shitu_cli.inputs.numbers import box_of, is_real, is_whole, whole_number
 
 __all__ = [
     "EXPANDS",
@@ -26,6 +26,8 @@ __all__ = [
     "count_lines",
     "decode_text",
     "is_input",
+    "is_real",
+    "is_whole",
     "kind_of",
     "open_input",
     "parse_json",

@@ -1,6 +1,9 @@
-"""Read numbers in text that others wrote: whole ones of digits 0 to 9, as many as fit into 64 bits, and boxes."""
+"""Read numbers that others wrote: in text whole ones of digits 0 to 9, as many as fit into 64 bits, and boxes."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 MAX_DIGITS = 18
 MAX_SIDE = 1e9  # of a box, in pixels; `int` refuses infinity, and float32 holds no more than 3e38
@@ -13,6 +16,16 @@ def whole_number(text: str, *, digits: int = MAX_DIGITS, signed: bool = False) -
     """
     plain = text.removeprefix("-") if signed else text
     return int(text) if plain.isascii() and plain.isdigit() and len(plain) <= digits else None
+
+
+def is_whole(value: Any, low: int, high: int | None = None) -> bool:
+    """Return whether a value of JSON is a whole number from `low` to `high`; `true` and 1.0 are none."""
+    return type(value) is int and low <= value and (high is None or value <= high)
+
+
+def is_real(value: Any, low: float, high: float) -> bool:
+    """Return whether a value of JSON is a number from `low` to `high`; `true` and NaN are none."""
+    return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
 
 
 def box_of(text: str) -> tuple[float, float, float, float] | None:

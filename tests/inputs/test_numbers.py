@@ -12,7 +12,7 @@ from shitu_cli.cli.export import parse_size
 from shitu_cli.data.images import split_box
 from shitu_cli.data.lists import read_label_map
 from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
-from shitu_cli.inputs import box_of, whole_number
+from shitu_cli.inputs import box_of, is_real, is_whole, whole_number
 from shitu_cli.runtime.setup import setup_paddle
 from shitu_cli.workspace import earlier_models
 
@@ -35,6 +35,13 @@ def test_a_box_has_four_sides_that_an_image_can_have(text: str) -> None:
 )
 def test_plain_digits_alone(text: str, number: int | None) -> None:
     assert whole_number(text) == number
+
+
+def test_numbers_of_json_are_neither_truth_values_nor_endless() -> None:
+    whole = [value for value in (True, 0, 1, 3, 4, 1.0, "1", None, float("nan")) if is_whole(value, 1, 3)]
+    real = [value for value in (True, -1, 0.5, 1, 2, float("nan"), float("inf"), "1", None) if is_real(value, 0, 1)]
+    assert whole == [1, 3] and whole[0] is not True and real == [0.5, 1] and real[1] is not True
+    assert is_whole(10**30, 0)
 
 
 def test_a_label_map_of_endless_digits(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from shitu_cli import __version__
 from shitu_cli.data.images import Box, decode_image
 from shitu_cli.errors import DataError
 from shitu_cli.files import atomic_write_text
+from shitu_cli.report.policy import source_of
 from shitu_cli.reporting import visible
 
 LARGE = 480  # pixels of the longer side of an image that one looks into
@@ -70,7 +70,7 @@ def whole_page(
     script = "".join(map(_text, ["sort.js", *(name for name in assets if name.endswith(".js"))]))
     # Nothing but these two runs, whatever a name of a file might smuggle in; images are inside, or files beside it.
     policy = (
-        f"default-src 'none'; img-src data: file:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        f"default-src 'none'; img-src data: file:; style-src {source_of(style)}; script-src {source_of(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
     frame = {
@@ -108,10 +108,6 @@ def _shown(value: object) -> object:
 
 def _text(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def figure(location: str, caption: str, *, box: Box | None = None, mark: str = "", drawn: Sequence[Box] = ()) -> Figure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from functools import lru_cache
 from importlib.resources import files
@@ -11,6 +9,7 @@ from typing import NamedTuple
 
 from fastapi import FastAPI, Response
 
+from shitu_cli.report.policy import source_of
 from shitu_cli.reporting import HIDDEN
 
 SCRIPTS = ("common.js", "recognise.js", "things.js", "gallery.js", "map.js", "start.js")
@@ -30,7 +29,7 @@ def document() -> Document:
     script = script.replace("/* hidden */", json.dumps(HIDDEN.pattern))
     html = _text("page.html").replace("/* style */", style).replace("/* script */", script)
     policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; connect-src 'self'; "
+        f"default-src 'none'; script-src {source_of(script)}; style-src {source_of(style)}; connect-src 'self'; "
         "img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
@@ -49,7 +48,3 @@ def add_routes(app: FastAPI) -> None:
 
 def _text(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

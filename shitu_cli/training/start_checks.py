@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shitu_cli.config.parts.backbones import Backbone
 from shitu_cli.config.places import is_address
-from shitu_cli.config.schema import Config
+from shitu_cli.config.schema import Config, Peer
 from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.model.misfit import is_of_other_family, way_to_train
 from shitu_cli.weights.catalogue import find_published
@@ -25,11 +25,8 @@ def check_start(config: Config, init_from: Path | None) -> None:
 
     What is not on this machine is downloaded when the network is built.
     """
-    named = named_start(config)
-    for peer in () if config.Distillation is None else config.Distillation.peers:
-        _check_weights(find_start(peer.arch.backbone), peer.arch.backbone)
-    if init_from is None and not named:
-        _check_weights(find_start(config.Arch.backbone), config.Arch.backbone)
+    for part in _backbones_that_decide(config, init_from):
+        _check_weights(find_start(part), part)
     if init_from is not None:
         find_weights(init_from)
     elif config.Global.pretrained_model:
@@ -59,11 +56,18 @@ def _check_weights(start: str | None, part: Backbone) -> None:
 
 def are_here(config: Config, init_from: Path | None) -> bool:
     """Return whether all weights that a run starts from are on this machine."""
-    peers = () if config.Distillation is None else config.Distillation.peers
-    backbones, files = [peer.arch.backbone for peer in peers], [peer.weights for peer in peers]
+    sources = [find_start(part) for part in _backbones_that_decide(config, init_from)]
+    sources += [peer.weights for peer in _peers(config)]
     if init_from is None:
-        files.append(named_start(config))
-        if not named_start(config):
-            backbones.append(config.Arch.backbone)
-    files += [find_start(part) for part in backbones]
-    return all(find_here(file) is not None for file in files if file)
+        sources.append(named_start(config))
+    return all(find_here(source) is not None for source in sources if source)
+
+
+def _backbones_that_decide(config: Config, init_from: Path | None) -> list[Backbone]:
+    """Return the backbones whose entries say what they start from: not one that is part of a file of the whole."""
+    others = [peer.arch.backbone for peer in _peers(config)]
+    return others if init_from is not None or named_start(config) else [*others, config.Arch.backbone]
+
+
+def _peers(config: Config) -> tuple[Peer, ...]:
+    return () if config.Distillation is None else config.Distillation.peers

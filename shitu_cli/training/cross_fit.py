@@ -27,7 +27,7 @@ from shitu_cli.reporting import Reporter
 from shitu_cli.training.frozen import bare_network
 from shitu_cli.training.projection import Scatter, discriminant
 from shitu_cli.training.projection_fit import on_backbone, training_blocks, unaugmented_training
-from shitu_cli.training.trained_neck import gathered, require_room, train_neck
+from shitu_cli.training.trained_neck import gathered, require_feature_memory, train_neck
 
 FOLDS = 8
 
@@ -69,7 +69,7 @@ def cross_fitted(
     blocks = training_blocks(engine, config, reporter, views=views, cache=cache)
     stored = None
     if neck == TRAINED:
-        require_room(len(labels_of_training), engine.feature_size, views)
+        require_feature_memory(len(labels_of_training), engine.feature_size, views)
         stored = gathered(blocks)
     scatters = _scatter_of_folds(blocks if stored is None else [stored], fold_of, engine.feature_size)
     total = Scatter.sum_of(scatters)

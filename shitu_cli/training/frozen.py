@@ -48,7 +48,7 @@ from shitu_cli.training.projection_neck import neck_weights, projected_arch
 from shitu_cli.training.saving import save_new_run
 from shitu_cli.training.start_checks import check_start
 from shitu_cli.training.start_weights import build_started, start_of
-from shitu_cli.training.trained_neck import gathered, require_room, train_neck
+from shitu_cli.training.trained_neck import gathered, require_feature_memory, train_neck
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def train_frozen(
     network, remarks = bare_network(config, start, reporter)
     engine = engine_from_model(network, on_backbone(config))
     if neck == TRAINED:
-        require_room(len(dataset), engine.feature_size, views)
+        require_feature_memory(len(dataset), engine.feature_size, views)
     log = RunLog(output / "train.log", output / "metrics.jsonl")
     tell = functools.partial(log.tell, reporter)
     try:

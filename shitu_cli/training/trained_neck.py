@@ -27,7 +27,7 @@ RATE = 0.03  # of the typical size of the values that are trained, as trunks giv
 DROPOUT = 0.3
 
 
-def require_room(images: int, size: int, views: int) -> None:
+def require_feature_memory(images: int, size: int, views: int) -> None:
     """Raise EnvironmentProblem if features of so many images and views would take more than half of the free memory."""
     need, free = images * size * views * 4, available_memory()
     if free is not None and need > free // 2:

@@ -18,7 +18,7 @@ from shitu_cli.reporting import SilentReporter
 from shitu_cli.training import cross_fit
 from shitu_cli.training.cross_fit import FOLDS, cross_fitted
 from shitu_cli.training.projection import Scatter, discriminant
-from shitu_cli.training.trained_neck import require_room
+from shitu_cli.training.trained_neck import require_feature_memory
 from tests.command import SMALL, shitu
 
 NETWORK = ["-o", "Arch.Backbone.name=PPLCNet_x0_25"]
@@ -82,7 +82,7 @@ def test_evaluation_measures_by_it_where_every_class_is_trained(space: Path, mon
     assert unknown["how"] == "photos of 9 classes, each left out of training and of the index in turn"
     assert (unknown["photos"], unknown["classes"], unknown["labels"]) == (45, 9, 9)
     assert [row["wanted"] for row in unknown["promises"]] == [0.2, 0.1, 0.05]
-    monkeypatch.setattr(cross_fit, "cross_fitted", lambda *_, **__: require_room(10**9, 1280, 3))
+    monkeypatch.setattr(cross_fit, "cross_fitted", lambda *_, **__: require_feature_memory(10**9, 1280, 3))
     short = shitu("evaluate", "--model", "output/latest", "--json", cwd=space)
     assert "no threshold is measured on classes left out of training: --neck trained holds" in short.stderr
     assert json.loads(short.stdout)["metrics"] == values["metrics"]

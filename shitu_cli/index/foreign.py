@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +96,13 @@ def foreign_vectors(path: Path) -> FeatureTable:
 
 def _check_labelled(content: FaissFile, labels: Mapping[int, str], path: Path) -> None:
     """Raise DataError unless every vector has a label; takes no more memory than the labels, whatever the file says."""
-    ids: Sequence[int] = range(content.count)
-    if content.ids is not None:
-        ids = content.ids[: len(labels) + 1].tolist()
-    first = next((n for n in ids[: len(labels) + 1] if n not in labels), None)
+    ids: Any = range(content.count) if content.ids is None else content.ids
+    first = next((n for n in ids[: len(labels) + 1] if n not in labels), None)  # of more ids than labels, one has none
     if first is None:
         return
-    if content.ids is None:
-        missing = content.count - sum(n < content.count for n in labels)
-    else:
-        missing = content.count - int(np.isin(list(labels), content.ids).sum())
-    raise DataError(f"{path}: {missing} vectors have no label, such as number {first}", hint=AGAIN)
+    has_ids = content.ids is not None
+    labelled = int(np.isin(list(labels), ids).sum()) if has_ids else sum(n < content.count for n in labels)
+    raise DataError(f"{path}: {content.count - labelled} vectors have no label, such as number {first}", hint=AGAIN)
 
 
 def map_id(key: Any, file: Path) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import DataError, require_package
-from shitu_cli.index.store import FeatureTable
+from shitu_cli.index.store import EXTRACT, FeatureTable
 from shitu_cli.inputs import open_input
 from shitu_cli.runtime.memory import require_room
 from shitu_cli.stores.parquet_pages import check_size, look_into
@@ -19,8 +19,8 @@ WHAT = "features"
 _TEXTS = ("path", "label")
 
 
-def read_parquet(path: Path, hint: Any) -> FeatureTable:
-    """Return the vectors float32 [N, D], labels and paths of a file; `hint` says how one is made.
+def read_parquet(path: Path) -> FeatureTable:
+    """Return the vectors float32 [N, D], labels and paths of a file.
 
     Raises DataError for damage, other columns, and more than such a file unpacks to, before memory is taken for it.
     """
@@ -28,15 +28,15 @@ def read_parquet(path: Path, hint: Any) -> FeatureTable:
     import pyarrow.parquet
 
     try:
-        with open_input(path, hint=hint) as source:
-            _check_columns(pyarrow, pyarrow.parquet.read_schema(source), path, hint)
+        with open_input(path, hint=EXTRACT) as source:
+            _check_columns(pyarrow, pyarrow.parquet.read_schema(source), path)
             file = pyarrow.parquet.ParquetFile(source, read_dictionary=list(_TEXTS))
-            return _read(file, OpenFile(source, str(path)), path, hint)
+            return _read(file, OpenFile(source, str(path)), path)
     except pyarrow.ArrowException as error:
-        raise DataError(f"cannot read {path}: {error}", hint=hint) from None
+        raise DataError(f"cannot read {path}: {error}", hint=EXTRACT) from None
 
 
-def _read(file: Any, source: Ranged, path: Path, hint: Any) -> FeatureTable:
+def _read(file: Any, source: Ranged, path: Path) -> FeatureTable:
     import pyarrow.compute
 
     names = [file.schema.column(number).path.partition(".")[0] for number in range(len(file.schema))]
@@ -53,18 +53,18 @@ def _read(file: Any, source: Ranged, path: Path, hint: Any) -> FeatureTable:
         column = batch.column("feature")
         sizes = np.unique(pyarrow.compute.list_value_length(column).to_numpy(zero_copy_only=False))
         if column.null_count or len(sizes) != 1 or sizes[0] != (features.shape[1] if rows else sizes[0]):
-            raise DataError(f"{path}: its vectors are not all of one length", hint=hint)
+            raise DataError(f"{path}: its vectors are not all of one length", hint=EXTRACT)
         vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
         if rows == 0:
             if held.rows * vectors.shape[1] != held.values[numbers[0]]:
-                raise DataError(f"{path}: its vectors are not all of one length", hint=hint)
+                raise DataError(f"{path}: its vectors are not all of one length", hint=EXTRACT)
             features = np.empty((held.rows, vectors.shape[1]), np.float32)
         features[rows : rows + len(batch)] = vectors
         rows += len(batch)
         labels += texts.of(batch.column("label"))
         paths += texts.of(batch.column("path"))
     if rows != len(features):
-        raise DataError(f"{path} is damaged: {rows} rows, but it claims {len(features)}", hint=hint)
+        raise DataError(f"{path} is damaged: {rows} rows, but it claims {len(features)}", hint=EXTRACT)
     return FeatureTable(features, labels, paths)
 
 
@@ -87,14 +87,14 @@ class _Texts:
         return [text or "" for text in column.dictionary.take(column.indices).to_pylist()]
 
 
-def _check_columns(pyarrow: Any, schema: Any, path: Path, hint: Any) -> None:
+def _check_columns(pyarrow: Any, schema: Any, path: Path) -> None:
     types = pyarrow.types
     missing = [name for name in ("path", "label", "feature") if schema.get_field_index(name) < 0]
     if missing:
-        raise DataError(f"{path}: it has no column {', '.join(missing)}", hint=hint)
+        raise DataError(f"{path}: it has no column {', '.join(missing)}", hint=EXTRACT)
     texts = [schema.field(name).type for name in _TEXTS]
     if not all(types.is_string(text) or types.is_large_string(text) for text in texts):
-        raise DataError(f"{path}: its columns path and label are not text", hint=hint)
+        raise DataError(f"{path}: its columns path and label are not text", hint=EXTRACT)
     lists = schema.field("feature").type
     if not (types.is_fixed_size_list(lists) or types.is_list(lists)) or not types.is_floating(lists.value_type):
-        raise DataError(f"{path}: its column feature does not hold lists of real numbers", hint=hint)
+        raise DataError(f"{path}: its column feature does not hold lists of real numbers", hint=EXTRACT)

@@ -25,7 +25,7 @@ from shitu_cli.index import is_index
 from shitu_cli.index.faiss_file import check_faiss
 from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.parquet_file import read_parquet
-from shitu_cli.index.store import FeatureTable
+from shitu_cli.index.store import EXTRACT, FeatureTable
 from shitu_cli.inputs import EXPANDS, MIB, is_input, open_input, parse_json, read_lines
 from shitu_cli.inputs.lines import byte_lines
 from shitu_cli.inputs.npy_files import read_npy, read_npy_header
@@ -34,7 +34,6 @@ from shitu_cli.runtime.memory import require_room
 PAUSE, PAUSES = 0.05, 40  # seconds between attempts while two files are being replaced, and how many attempts
 MAX_TABLE = 16_384 * MIB
 MAX_LINE = 16 * MIB  # of .jsonl: the most values that a feature may have take two
-AGAIN = (Command("extract"), " writes such files")
 # Everything that zipfile, pyarrow and numpy raise for damaged bytes.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 
@@ -58,7 +57,7 @@ def read_features(path: Path) -> FeatureFile:
         ".npy": _npy,
         ".npz": lambda path: _single(path, _npz),
         ".jsonl": lambda path: _single(path, _jsonl),
-        ".parquet": lambda path: _single(path, lambda path: read_parquet(path, AGAIN)),
+        ".parquet": lambda path: _single(path, read_parquet),
         SUFFIX: _shard,
         ".index": _index,
     }
@@ -69,9 +68,9 @@ def read_features(path: Path) -> FeatureFile:
     try:
         content = readers[path.suffix](path)
     except MemoryError:
-        raise DataError(f"cannot read {path}: it claims more values than fit into memory", hint=AGAIN) from None
+        raise DataError(f"cannot read {path}: it claims more values than fit into memory", hint=EXTRACT) from None
     except _DAMAGE as error:
-        raise DataError(f"cannot read {path}: {error or type(error).__name__}", hint=AGAIN) from None
+        raise DataError(f"cannot read {path}: {error or type(error).__name__}", hint=EXTRACT) from None
     features = content.table.features
     if features.ndim != 2 or features.dtype.kind != "f":
         raise DataError(f"{path}: expected rows of real numbers, got {features.dtype} {features.shape}")
@@ -103,7 +102,7 @@ def _shard(path: Path) -> FeatureFile:
 
 
 def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:
-    with open_input(path, hint=AGAIN) as file:
+    with open_input(path, hint=EXTRACT) as file:
         origin = _matching(path, file)
     table = read(path)
     if origin is None:
@@ -115,7 +114,7 @@ def _npy(path: Path) -> FeatureFile:
     """Read a .npy with its table; wait while `shitu extract` has replaced only one of them."""
     table = path.with_suffix(".tsv")
     for attempts_left in reversed(range(PAUSES)):
-        with open_input(path, hint=AGAIN) as file:
+        with open_input(path, hint=EXTRACT) as file:
             origin, digest = _matching(path, file), hashlib.sha256()
             labels, paths = _table(table, digest)
             if origin is None or origin.table_sha256 in ("", digest.hexdigest()):
@@ -139,7 +138,7 @@ def _table(file: Path, digest: Any) -> tuple[list[str], list[str]]:
     """Return the labels and paths of a table below its heading; `digest` receives its bytes."""
     labels: list[str] = []
     paths: list[str] = []
-    lines = read_lines(file, limit=MAX_TABLE, hint=AGAIN, digest=digest)
+    lines = read_lines(file, limit=MAX_TABLE, hint=EXTRACT, digest=digest)
     next(lines, None)
     for line in lines:
         path, _, rest = line.removesuffix("\r").partition("\t")
@@ -173,23 +172,23 @@ def _map_array(file: BinaryIO, path: Path) -> np.ndarray:
     start = file.tell()
     size = file.seek(0, io.SEEK_END) - start
     if size != math.prod(shape) * dtype.itemsize:
-        raise DataError(f"{path} is damaged: {size} bytes of values do not fit its shape {shape}", hint=AGAIN)
+        raise DataError(f"{path} is damaged: {size} bytes of values do not fit its shape {shape}", hint=EXTRACT)
     if not size:
         return np.empty(shape, dtype)
     return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
 
 
 def _npz(path: Path) -> FeatureTable:
-    with open_input(path, hint=AGAIN) as file, zipfile.ZipFile(file) as archive:
+    with open_input(path, hint=EXTRACT) as file, zipfile.ZipFile(file) as archive:
         size = file.seek(0, io.SEEK_END)
         members = {info.filename: info for info in archive.infolist()}
         names = [f"{name}.npy" for name in ("features", "labels", "paths")]
         missing = [name for name in names if name not in members]
         if missing:
-            raise DataError(f"{path}: it lacks {', '.join(missing)}", hint=AGAIN)
+            raise DataError(f"{path}: it lacks {', '.join(missing)}", hint=EXTRACT)
         unpacked = sum(members[name].file_size for name in names)
         if unpacked > EXPANDS * size + MIB:
-            raise DataError(f"{path} expands to many times its size, as no file of features does", hint=AGAIN)
+            raise DataError(f"{path} expands to many times its size, as no file of features does", hint=EXTRACT)
         require_room(unpacked, path)
         arrays = []
         for name in names:
@@ -197,23 +196,23 @@ def _npz(path: Path) -> FeatureTable:
                 arrays.append(read_npy(entry, members[name].file_size, f"{path}: {name}", text=True))  # type: ignore[arg-type]
     features, labels, paths = arrays
     if any(texts.dtype.kind != "U" or texts.ndim != 1 for texts in (labels, paths)):
-        raise DataError(f"{path}: its labels and paths are not lists of text", hint=AGAIN)
+        raise DataError(f"{path}: its labels and paths are not lists of text", hint=EXTRACT)
     return FeatureTable(features, labels.tolist(), paths.tolist())
 
 
 def _jsonl(path: Path) -> FeatureTable:
     features, labels, paths = np.empty((0, 0), np.float32), [], []
-    with open_input(path, hint=AGAIN) as file:
-        count = sum(block.count(b"\n") + 1 for block in byte_lines(file, path, longest=MAX_LINE, hint=AGAIN))
+    with open_input(path, hint=EXTRACT) as file:
+        count = sum(block.count(b"\n") + 1 for block in byte_lines(file, path, longest=MAX_LINE, hint=EXTRACT))
         size = file.tell()
         file.seek(0)
-        blocks = byte_lines(file, path, longest=MAX_LINE, hint=AGAIN)
+        blocks = byte_lines(file, path, longest=MAX_LINE, hint=EXTRACT)
         for number, line in enumerate(line for block in blocks for line in block.split(b"\n")):
             where = f"{path}:{number + 1}"
-            path_, label, values = _item(parse_json(line, where, hint=AGAIN), where)
+            path_, label, values = _item(parse_json(line, where, hint=EXTRACT), where)
             if number == 0:
                 if count * len(values) * 2 > size + 2:  # each value takes a digit and a comma at least
-                    raise DataError(f"{where}: {len(values)} values, more than the other lines have", hint=AGAIN)
+                    raise DataError(f"{where}: {len(values)} values, more than the other lines have", hint=EXTRACT)
                 require_room(count * len(values) * 4, path)
                 features = np.empty((count, len(values)), np.float32)
             if len(values) != features.shape[1]:
@@ -227,10 +226,10 @@ def _jsonl(path: Path) -> FeatureTable:
 def _item(item: Any, where: str) -> tuple[str, str, list[float]]:
     """Return the path, label and values of a line of .jsonl."""
     if not isinstance(item, dict) or not {"path", "feature"} <= item.keys():
-        raise DataError(f"{where}: expected an object with path, label and feature", hint=AGAIN)
+        raise DataError(f"{where}: expected an object with path, label and feature", hint=EXTRACT)
     path, label, values = item["path"], item.get("label", ""), item["feature"]
     if not isinstance(path, str) or not isinstance(label, (str, int, float)):
-        raise DataError(f"{where}: path and label must be text", hint=AGAIN)
+        raise DataError(f"{where}: path and label must be text", hint=EXTRACT)
     if not isinstance(values, list) or not all(type(v) in (int, float) and abs(v) < 3e38 for v in values):
-        raise DataError(f"{where}: feature must be a list of finite numbers", hint=AGAIN)
+        raise DataError(f"{where}: feature must be a list of finite numbers", hint=EXTRACT)
     return path, str(label), values

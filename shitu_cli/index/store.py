@@ -24,6 +24,7 @@ MAX_SIZE = 65_536  # values of a vector
 MAX_ID = 10**18 - 1  # of a vector: 18 digits, as the tables of an index hold them
 
 AGAIN = ("build it again: ", Command("index build"))  # the hint for an index that cannot be used
+EXTRACT = (Command("extract"), " writes such files")  # the hint for a file of features that cannot be used
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,9 @@ def build_training(
     teacher = open_teacher(config, images.views, ranks, device, reporter, seconds=seconds)
     if teacher is not None:
         run["teacher"] = teacher.fingerprint
-    # What a run costs does not depend on its weights: they need not be downloaded to find that out.
-    without_weights = resuming or (rehearsal is not None and not are_here(config, init_from))
-    network = _build_network(config, teacher, ranks, device, reporter, init_from=init_from, resuming=without_weights)
+    # A checkpoint holds all weights. What a run costs does not depend on them: they need not be downloaded for that.
+    empty = resuming or (rehearsal is not None and not are_here(config, init_from))
+    network = _build_network(config, teacher, ranks, device, reporter, init_from=init_from, empty=empty)
     updates = -(-steps // max(1, config.Global.update_freq))
     parameters = trainable_parameters(("", network.model), ("loss.", network.loss))
     optimizer = build_optimizers(config, parameters, steps_per_epoch=updates, ranks=ranks)
@@ -234,24 +234,24 @@ def _build_network(
     reporter: Reporter,
     *,
     init_from: Path | None,
-    resuming: bool,
+    empty: bool,
 ) -> _Network:
     """Build network and loss with stable parameter names, the keys of the optimiser state.
 
-    A resumed run takes all weights from its checkpoint: those that it started from are not needed any more.
+    If they stay `empty`, the weights that a run starts from are neither needed nor loaded.
     """
     remarks: list[str] = []
     with paddle.utils.unique_name.guard():
-        if resuming:
+        if empty:
             model: nn.Layer = build_rec_model(without_pretrained(config.Arch))
         else:
             start, may_be_new = start_of(config, init_from, reporter), _new_parts(config)
             model, remarks = build_started(config, start, reporter, may_be_new=may_be_new)
         _check_feature_sizes(config, model)
-        loss = build_loss(config.Loss, networks_beside(config, resuming=resuming), reporter)
+        loss = build_loss(config.Loss, networks_beside(config, empty=empty), reporter)
         prepare_student(model, loss, teacher)
     set_layer_rates(model.backbone, config.Arch.backbone)
-    remarks += prepare_peers(config, model, loss, ranks, device, reporter, resuming=resuming)
+    remarks += prepare_peers(config, model, loss, ranks, device, reporter, empty=empty)
     if config.Arch.use_sync_bn:
         model = synchronize_norms(model, ranks, device)
     ranks.broadcast_state(model, loss)

@@ -21,10 +21,10 @@ from shitu_cli.weights.files import read_part, read_weights
 from shitu_cli.weights.store import obtain
 
 
-def networks_beside(config: Config, *, resuming: bool) -> DistillationConfig | None:
-    """Return the other networks to build; those of a resumed run take their weights from its checkpoint alone."""
+def networks_beside(config: Config, *, empty: bool) -> DistillationConfig | None:
+    """Return the other networks to build, without the weights that their entries name if they stay `empty`."""
     part = config.Distillation
-    if part is None or not resuming:
+    if part is None or not empty:
         return part
     peers = (dataclasses.replace(peer, arch=without_pretrained(peer.arch)) for peer in part.peers)
     return dataclasses.replace(part, peers=tuple(peers))
@@ -38,9 +38,9 @@ def prepare_peers(
     device: str,
     reporter: Reporter,
     *,
-    resuming: bool,
+    empty: bool,
 ) -> list[str]:
-    """Load the peers' weights, freeze what is not trained, and let heads return all logits if losses compare them.
+    """Load the peers' weights, unless they stay `empty`, and let heads return all logits if losses compare them.
 
     Returns remarks on the weights; `reporter` shows downloads. Raises ConfigError for a frozen network without trained
     weights, DataError for weights that do not fit.
@@ -50,7 +50,7 @@ def prepare_peers(
     networks, remarks = loss.peers.networks, list[str]()
     for peer in config.Distillation.peers:
         set_layer_rates(networks[peer.name].backbone, peer.arch.backbone)
-        if not resuming:
+        if not empty:
             texts = [*networks[peer.name].backbone.start_remarks, *_load(networks[peer.name], peer, config, reporter)]
             remarks += [f"{peer.name}: {text}" for text in texts]
         if peer.arch.use_sync_bn and not peer.frozen:

@@ -194,7 +194,7 @@ def bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-_hashes: dict[tuple[int, ...], str] = {}  # `_state` of a file → its hash
+_hashes: dict[tuple[int, ...], str] = {}  # `file_state` of a file → its hash
 
 
 def sha256_of(path: Path, *, limit: int | None = None) -> str:

@@ -163,11 +163,11 @@ class ConfigReader(Reader):
         block = self.mapping("Metric", value, missing_ok=True)
         self.unknown("Metric", block, ["Train", "Eval"])
         of_training = []
-        for number, part in enumerate(self.listed("Metric.Train", "metric", block.get("Train") or [])):
+        for place, part in self.listed_at("Metric.Train", "metric", block.get("Train") or []):
             if isinstance(part, TopkAcc):
                 of_training.append(part)
             else:
-                self.problem(f"Metric.Train.{number}.{part.name}", "training measures only TopkAcc, on its own batches")
+                self.problem(place, "training measures only TopkAcc, on its own batches")
         return tuple(self.listed("Metric.Eval", "metric", block.get("Eval") or [])), tuple(of_training)
 
     def optional(self, key: str, value: Any, cls: type[T]) -> T | None:

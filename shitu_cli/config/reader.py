@@ -187,26 +187,19 @@ class Reader:
 
     def listed(self, key: str, kind: str, value: Any) -> list[Any]:
         """Return the parts of a list of `- Name: {arguments}`."""
-        if not isinstance(value, list):
-            self.problem(key, f"got {show(value)}, expected a list of - Name: {{arguments}}")
-            return []
-        if len(value) > MOST_ENTRIES:
-            self.problem(key, f"has {len(value):,} entries, expected at most {MOST_ENTRIES}")
-            return []
-        items = [{item: None} if isinstance(item, str) else item for item in value]
+        return [part for _, part in self.listed_at(key, kind, value)]
+
+    def listed_at(self, key: str, kind: str, value: Any) -> list[tuple[str, Any]]:
+        """Return the dotted key of each part of a list with it."""
         parts = [
-            self.part(place, KINDS[kind], name, self.mapping(place, args, missing_ok=True))
-            for place, name, args in self.entries(key, items)
+            (place, self.part(place, KINDS[kind], name, self.mapping(place, args, missing_ok=True)))
+            for place, name, args in self.entries(key, self.items(key, value))
         ]
-        return [part for part in parts if part is not None]
+        return [(place, part) for place, part in parts if part is not None]
 
     def names(self, key: str, kind: str, value: Any) -> None:
         """Report entries of a list of parts that nobody knows, here or in PaddleClas; nothing else of it is read."""
-        if not isinstance(value, list):
-            self.problem(key, f"got {show(value)}, expected a list of - Name: {{arguments}}")
-            return
-        items = [{item: None} if isinstance(item, str) else item for item in value]
-        for place, name, _ in self.entries(key, items):
+        for place, name, _ in self.entries(key, self.items(key, value)):
             if name not in KINDS[kind].names() and unsupported_class(kind, name) is None:
                 self.unknown_name(place, KINDS[kind], name)
 
@@ -215,6 +208,16 @@ class Reader:
         names = kind.names()
         expected = f"one of the {len(names)} {kind.plural} that exist here{guess_or_all(name, names)}"
         self.problem(key, f"got {show(name)}, expected {expected}")
+
+    def items(self, key: str, value: Any) -> list[Any]:
+        """Return the entries of a list of parts, one without arguments as a block too; report what is no such list."""
+        if not isinstance(value, list):
+            self.problem(key, f"got {show(value)}, expected a list of - Name: {{arguments}}")
+            return []
+        if len(value) > MOST_ENTRIES:
+            self.problem(key, f"has {len(value):,} entries, expected at most {MOST_ENTRIES}")
+            return []
+        return [{item: None} if isinstance(item, str) else item for item in value]
 
     def entries(self, key: str, items: Sequence[Any], content: str = "{arguments}") -> Iterator[tuple[str, str, Any]]:
         """Yield dotted key, name and content of each entry `- Name: content`; report all others."""

@@ -71,4 +71,7 @@ def test_names_in_blocks_that_are_not_computed_are_checked(tmp_path: Path) -> No
     assert "Metric.Train.0.TopAcc: got 'TopAcc'" in problem
     (problem,) = refused(tmp_path, config().replace("- TopkAcc: {topk: [1, 5]}", "- mAP: {}")).details
     assert "Metric.Train.0.mAP: training measures only TopkAcc" in problem
+    text = config().replace("- TopkAcc: {topk: [1, 5]}", "- TopAcc: {}\n    - mAP: {}")
+    first, second = refused(tmp_path, text).details
+    assert "Metric.Train.0.TopAcc: got 'TopAcc'" in first and "Metric.Train.1.mAP: training measures only" in second
     assert [part.topk for part in loaded(tmp_path, config()).train_metrics] == [(1, 5)]

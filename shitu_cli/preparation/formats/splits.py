@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from shitu_cli.preparation.formats.source import bare_name
+
 WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval", "训练", "训练集"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation", "验证", "验证集"), "val"),
@@ -98,7 +100,7 @@ def split_of_file(name: str) -> str:
 
     A query list of a test set is a query list; one of train and val together is trained where no others are there.
     """
-    splits = _splits_in(_stem(name))
+    splits = _splits_in(bare_name(name))
     for split in ("query", "gallery"):
         if split in splits:
             return split
@@ -109,11 +111,7 @@ def split_of_file(name: str) -> str:
 
 def is_union(name: str) -> bool:
     """Return whether a list holds the images of training and validation together, by its name: trainval.txt."""
-    return "trainval" in _words(_stem(name)) or _splits_in(_stem(name)) == {"train", "val"}
-
-
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[0]
+    return "trainval" in _words(bare_name(name)) or _splits_in(bare_name(name)) == {"train", "val"}
 
 
 def splits_of_names(paths: Sequence[str]) -> set[str]:

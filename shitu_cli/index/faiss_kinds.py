@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.errors import DataError
-from shitu_cli.index.store import unit_vectors
+from shitu_cli.index.store import BLOCK, unit_vectors
 from shitu_cli.runtime.threads import compute_threads
 
 PER_LIST = 40  # vectors per list to train the centres of an ivf index
-ROWS = 8192  # that are looked at together: the features may be in a file larger than memory
 
 
 def check_signs(features: np.ndarray) -> None:
     """Raise DataError if all vectors have the same signs, which is all that a binary index keeps of them."""
     first = features[:1] >= 0
     if len(features) > 1 and all(
-        ((features[start : start + ROWS] >= 0) == first).all() for start in range(0, len(features), ROWS)
+        ((features[start : start + BLOCK] >= 0) == first).all() for start in range(0, len(features), BLOCK)
     ):
         raise DataError(
             "a binary index keeps only the signs of values, and those of all these vectors are the same: each search "

@@ -36,6 +36,7 @@ from shitu_cli.index.store import (
     check_options,
     check_present,
     check_size,
+    check_vectors,
     query_vectors,
     rank_matches,
 )
@@ -95,6 +96,7 @@ class MilvusStore:
 
         def replace_paths(collection: VectorCollection) -> int:
             check_size(table.validate().features, collection.manifest)
+            check_vectors(table.features)  # all of them, before the first is stored
             former = [item.id for item in collection.find([path for path in table.paths if path], (), ())]
             collection.insert(table, reporter)
             collection.delete(former)

@@ -13,7 +13,7 @@ import numpy as np
 from shitu_cli.config.arguments import COSINE, NATURAL, RECALL, require
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.unit_length import SHORTEST, lengths, normalized
-from shitu_cli.reporting import Reporter
+from shitu_cli.reporting import Reporter, SilentReporter
 
 Texts = str | Collection[str]  # a single one counts as a list of one
 
@@ -21,6 +21,7 @@ KINDS = ("flat", "hnsw", "ivf", "binary")
 
 IDS_SHOWN = 10
 MAX_SIZE = 65_536  # values of a vector
+BLOCK = 8192  # vectors that are in memory at once: the features may be in a file larger than that
 MAX_ID = 10**18 - 1  # of a vector: 18 digits, as the tables of an index hold them
 
 AGAIN = ("build it again: ", Command("index build"))  # the hint for an index that cannot be used
@@ -246,6 +247,26 @@ def unit_vectors(features: np.ndarray, rows: Sequence[int] | np.ndarray | None =
     if other.any():
         vectors = np.where(other[:, None], normalized(vectors), vectors)
     return vectors
+
+
+def unit_blocks(
+    features: np.ndarray, reporter: Reporter | None = None, what: str = "", *, size: int = BLOCK
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (start, unit vectors from there), `size` at a time; `reporter` shows the progress of `what`.
+
+    Raises the errors of `unit_vectors`.
+    """
+    with (reporter or SilentReporter()).progress(what, len(features), "vectors") as bar:
+        for start in range(0, len(features), size):
+            block = unit_vectors(features[start : start + size], range(start, len(features)))
+            yield start, block
+            bar.advance(len(block))
+
+
+def check_vectors(features: np.ndarray) -> None:
+    """Raise DataError for vectors that no index takes; called before something changes that would stay changed."""
+    for _ in unit_blocks(features):
+        pass
 
 
 def check_size(features: np.ndarray, manifest: IndexManifest) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shitu_cli.index.store import unit_vectors
+from shitu_cli.index.store import unit_blocks, unit_vectors
 
 PROBES = 200  # queries that measure an approximate index against the exact search
 NEIGHBOURS = 10
@@ -30,8 +30,7 @@ def true_neighbours(probes: np.ndarray, features: np.ndarray) -> np.ndarray:
 
     top = min(NEIGHBOURS, len(features))
     scores, rows = np.empty((len(probes), 0), np.float32), np.empty((len(probes), 0), np.int64)
-    for start in range(0, len(features), BLOCK):
-        block = unit_vectors(features[start : start + BLOCK])
+    for start, block in unit_blocks(features, size=BLOCK):
         some, at = faiss.knn(probes, block, min(top, len(block)), faiss.METRIC_INNER_PRODUCT)
         scores, rows = np.concatenate([scores, some], axis=1), np.concatenate([rows, at + start], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top]

@@ -14,6 +14,7 @@ from shitu_cli.index.faiss_kinds import check_signs, lists_for, new_index, witho
 from shitu_cli.index.flat import MOST_VALUES, FlatVectors
 from shitu_cli.index.measured import noted
 from shitu_cli.index.store import (
+    BLOCK,
     BuildOptions,
     FeatureTable,
     IndexManifest,
@@ -22,16 +23,16 @@ from shitu_cli.index.store import (
     check_options,
     check_present,
     check_size,
+    check_vectors,
     new_ids,
     query_vectors,
     rank_matches,
-    unit_vectors,
+    unit_blocks,
 )
 from shitu_cli.index.tune import NEIGHBOURS, cheapest, probe_rows, probes_like
 from shitu_cli.reporting import Reporter, SilentReporter, counted
 from shitu_cli.runtime.threads import compute_threads
 
-BLOCK = 8192  # vectors that are added at once: the features may be in a file larger than memory
 SMALL = 20_000  # vectors up to which one thread builds an hnsw graph
 # Pairs of values that a search compares on each thread. Threads spin while they wait for each other: on a busy machine
 # that takes ten milliseconds, longer than one thread needs for a whole small search.
@@ -87,7 +88,7 @@ class VectorIndex:
     def add(self, table: FeatureTable, reporter: Reporter | None = None) -> int:
         """Add these vectors; return how many replaced one of the same path.
 
-        Raises DataError if the vectors do not have the size of the index.
+        Raises DataError, and then changes nothing, if they do not have the size of the index or one is not finite.
         """
         features, labels, paths = table.validate()
         check_size(features, self.manifest)
@@ -96,12 +97,12 @@ class VectorIndex:
         old_ids = [n for n, path in self.paths.items() if path in new_paths]
         other_ids = np.asarray([n for n, path in self.paths.items() if path not in new_paths], np.int64)
         ids = new_ids(self.manifest.next_id or 0, len(labels))
+        self._check(features, is_all=not len(other_ids))
         is_outgrown = self.manifest.kind == "ivf" and lists_for(len(other_ids) + len(ids)) > 2 * self.inner.nlist
         if is_outgrown or self._cannot_forget(old_ids):
             vectors = np.empty((len(other_ids) + len(ids), features.shape[1]), np.float32)
             self.vectors(other_ids, vectors[: len(other_ids)])
-            for start, block in _blocks(features, SilentReporter(), ""):  # checked while their own rows are known
-                vectors[len(other_ids) + start :][: len(block)] = block
+            vectors[len(other_ids) :] = features
             self._rebuild(vectors, np.concatenate([other_ids, ids]), reporter, is_outgrown=is_outgrown)
         else:
             self._forget(old_ids)
@@ -141,6 +142,13 @@ class VectorIndex:
         if self.manifest.kind in EFFORT:
             self._tune()
 
+    def _check(self, features: np.ndarray, *, is_all: bool) -> None:
+        """Raise DataError for vectors that cannot be added, before anything is changed; `is_all`: none beside them."""
+        if self.manifest.kind == "binary" and is_all:
+            check_signs(features)
+        if len(self):  # a new index that fails is thrown away: its vectors are read only once
+            check_vectors(features)
+
     def _cannot_forget(self, ids: Sequence[int]) -> bool:
         return bool(ids) and self.manifest.kind in EFFORT
 
@@ -170,9 +178,7 @@ class VectorIndex:
             self._insert_into_lists(features, ids, reporter)
             return
         self._make_room(len(ids))
-        if self.manifest.kind == "binary" and not self.faiss.ntotal:
-            check_signs(features)
-        for start, block in _blocks(features, reporter, "indexing"):
+        for start, block in unit_blocks(features, reporter, "indexing"):
             codes = np.packbits(block >= 0, axis=1) if self.manifest.kind == "binary" else block
             self.faiss.add_with_ids(codes, ids[start : start + BLOCK])
 
@@ -191,13 +197,13 @@ class VectorIndex:
         import faiss
 
         inner, lists = self.inner, np.empty(len(ids), np.int64)
-        for start, block in _blocks(features, reporter, "assigning"):
+        for start, block in unit_blocks(features, reporter, "assigning"):
             lists[start : start + BLOCK] = inner.quantizer.search(block, 1)[1][:, 0]
         for number, more in enumerate(np.bincount(lists, minlength=inner.nlist).tolist()):
             size = inner.invlists.list_size(number)
             inner.invlists.resize(number, size + more)
             inner.invlists.resize(number, size)
-        for start, block in _blocks(features, reporter, "indexing"):
+        for start, block in unit_blocks(features, reporter, "indexing"):
             inner.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists[start : start + BLOCK]))
         # The rest of what add_with_ids does.
         faiss.copy_array_to_vector(np.concatenate([faiss.vector_to_array(self.faiss.id_map), ids]), self.faiss.id_map)
@@ -301,12 +307,3 @@ class VectorIndex:
             self.inner.hnsw.efSearch = effort
         elif effort and self.manifest.kind == "ivf":
             self.inner.nprobe = effort
-
-
-def _blocks(features: np.ndarray, reporter: Reporter, what: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (start, unit vectors from there), a block at a time."""
-    with reporter.progress(what, len(features), "vectors") as bar:
-        for start in range(0, len(features), BLOCK):
-            block = unit_vectors(features[start : start + BLOCK], range(start, len(features)))
-            yield start, block
-            bar.advance(len(block))

@@ -149,6 +149,15 @@ def test_two_indexes_live_in_one_file(store: Store, address: str) -> None:
     assert (other.manifest().count, store.manifest().count) == (9, 120)
 
 
+def test_what_cannot_be_added_leaves_the_index_as_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shitu_cli.index.milvus_collection.REQUEST_BYTES", 4 * 24)  # of one vector
+    bad = gallery(5)
+    bad.features[4] = 0
+    with pytest.raises(DataError, match="vector 5 is all zeros"):
+        store.add(bad, SILENT)
+    assert store.manifest().count == 120
+
+
 def test_wrong_input(store: Store) -> None:
     for use in (lambda: store.search(vectors(1, size=25)), lambda: store.add(gallery(2, size=25), SILENT)):
         with pytest.raises(DataError, match="25 values, the index 24"):

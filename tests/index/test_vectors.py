@@ -228,6 +228,18 @@ def test_a_vector_is_named_by_its_row_in_what_the_user_gave() -> None:
         VectorIndex.build(twice.distinct())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_added_leaves_the_index_as_it_is(kind: str) -> None:
+    """Changes that are written together go on with it."""
+    index, queries = make(60, kind), vectors(5)
+    before = index.search(queries, 5)
+    table = gallery(3)  # whose paths the index has
+    table.features[2] = 0
+    with pytest.raises(DataError, match="vector 3 is all zeros"):
+        index.add(table)
+    assert index.search(queries, 5) == before and len(index) == index.faiss.ntotal == 60
+
+
 def test_signs_that_are_all_the_same_tell_no_images_apart() -> None:
     """Features after a ReLU: each search gave the first five of the index, with score 1."""
     table = gallery(60)

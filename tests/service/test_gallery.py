@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from shitu_cli.errors import EnvironmentProblem, UsageError
+from shitu_cli.errors import DataError, EnvironmentProblem, UsageError
 from shitu_cli.index import open_address
 from shitu_cli.index.files import FileStore, load_index
 from shitu_cli.index.store import BuildOptions, FeatureTable
@@ -78,6 +80,42 @@ def test_waiting_changes_are_written_together(folder: Path, monkeypatch: pytest.
         thread.join()
     assert results == {0: 404, **{n: f"of {n}" for n in range(1, 20)}}  # one that fails harms no other
     assert len(writes) < 10 and writes[-1] == 119 == len(load_index(folder))
+
+
+def test_a_vector_that_cannot_be_added_harms_no_change_that_is_written_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_saving, may_save, save = threading.Event(), threading.Event(), module.save_index
+
+    def waiting(index: Any, place: Path) -> None:
+        is_saving.set()
+        may_save.wait(10)
+        save(index, place)
+
+    monkeypatch.setattr(module, "save_index", waiting)
+    gallery, errors = FileGallery(folder), []
+    bad = FeatureTable(np.stack([vectors(1)[0], np.zeros(24, np.float32)]), ["a", "b"], ["p/0.jpg", "p/1.jpg"])
+
+    def change(addition: Addition) -> None:
+        try:
+            gallery.change(addition)
+        except DataError as error:
+            errors.append(error.message)
+
+    threads = [threading.Thread(target=change, args=(one,)) for one in (addition(1, 1), Addition(bad, "m", ""))]
+    threads.append(threading.Thread(target=change, args=(addition(1, 2),)))
+    threads[0].start()
+    is_saving.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    while len(gallery._queue) < 2:
+        time.sleep(0.01)
+    may_save.set()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 1 and errors[0].startswith("vector 2 is all zeros")
+    assert {item.label for item in load_index(folder).items() if item.id >= 100} == {"of 1", "of 2"}
+    assert len(load_index(folder)) == 102
 
 
 @pytest.mark.parametrize("begins", ["with an index", "with nothing"])

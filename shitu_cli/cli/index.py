@@ -221,7 +221,6 @@ def show(
     as_json: options.JsonOption = False,
 ) -> None:
     """Show what the index holds, class by class; with --json every item."""
-
     session = Session.of(context)
     console = session.console
     space = opening.workspace_of_index(session) if index is None and store is None else None
@@ -296,7 +295,6 @@ def _show_classes(console: Console, counts: Counter[str]) -> None:
 
 
 def _show(console: Console, target: Store, more: dict[str, Any]) -> None:
-
     manifest = target.manifest()
     if console.as_json:
         console.json({"index": target.place, **asdict(manifest), **more})

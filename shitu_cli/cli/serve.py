@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shitu_cli import MAX_PIXELS
 from shitu_cli.cli import opening, options
 from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
@@ -59,7 +60,7 @@ def serve(
         Path | None, option(ANSWER, "Folder for the photos that are added; by default served/ beside the index.")
     ] = None,
     max_request_mb: Annotated[int, option(LIMITS, "Largest request in MB.", low=1, high=4096)] = 64,
-    max_pixels: Annotated[int, option(LIMITS, "Largest image in pixels.", low=1, high=178_956_970)] = 64_000_000,
+    max_pixels: Annotated[int, option(LIMITS, "Largest image in pixels.", low=1, high=MAX_PIXELS)] = 64_000_000,
     max_images: Annotated[int, option(LIMITS, "Largest number of images in one request.", low=1, high=10_000)] = 64,
     max_queue: Annotated[
         int, option(LIMITS, "Largest number of images that wait at once.", low=1, high=options.MANY)

@@ -201,7 +201,6 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
 
 def _show_projection(session: Session, result: FrozenResult) -> None:
     """Show what a projection of the features of a trained network reaches, and the next step."""
-
     if session.console.as_json:
         session.console.json(dataclasses.asdict(result))
     session.console.info(f"done in {duration(result.seconds)}")

@@ -76,19 +76,19 @@ def _line_at(file: BinaryIO, end: int) -> int:
     return 1 + sum(file.read(min(MIB, end - start)).count(b"\n") for start in range(0, end, MIB))
 
 
-def count_lines(path: StrPath, *, limit: int = MAX_TEXT) -> int:
-    """Return how many lines a file of at most `limit` bytes has; errors are those of `open_input`."""
+def count_lines(path: StrPath) -> int:
+    """Return how many lines a list or table has; errors are those of `open_input`."""
     count, last = 0, b""
-    with open_input(path, limit=limit) as file:
+    with open_input(path, limit=MAX_TEXT) as file:
         while block := file.read(MIB):
             count += block.count(b"\n")
             last = block[-1:]
     return count + (last not in (b"", b"\n"))
 
 
-def same_content(first: StrPath, second: StrPath, *, limit: int = MAX_TEXT) -> bool:
-    """Return whether two files of at most `limit` bytes are equal byte for byte; errors are those of `open_input`."""
-    with open_input(first, limit=limit) as one, open_input(second, limit=limit) as other:
+def same_content(first: StrPath, second: StrPath) -> bool:
+    """Return whether two lists or tables are equal byte for byte; errors are those of `open_input`."""
+    with open_input(first, limit=MAX_TEXT) as one, open_input(second, limit=MAX_TEXT) as other:
         if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
             return False
         while block := one.read(MIB):

@@ -23,7 +23,8 @@ def named_start(config: Config) -> str | None:
 def check_start(config: Config, init_from: Path | None) -> None:
     """Check that the weights to start from exist, or that the catalogue has them for such a network.
 
-    What is not on this machine is downloaded when the network is built.
+    What is not on this machine is downloaded when the network is built. Raises DataError for a file that is missing,
+    UsageError for an unknown name, ConfigError for weights of another kind of network.
     """
     for part in _backbones_that_decide(config, init_from):
         _check_weights(find_start(part), part)
@@ -55,7 +56,7 @@ def _check_weights(start: str | None, part: Backbone) -> None:
 
 
 def are_here(config: Config, init_from: Path | None) -> bool:
-    """Return whether all weights that a run starts from are on this machine."""
+    """Return whether all weights that a run starts from are on this machine; raise as `find_here` does."""
     sources = [find_start(part) for part in _backbones_that_decide(config, init_from)]
     sources += [peer.weights for peer in _peers(config)]
     if init_from is None:

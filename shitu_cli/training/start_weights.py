@@ -20,7 +20,7 @@ from shitu_cli.weights.store import obtain
 def start_of(config: Config, init_from: Path | None, reporter: Reporter) -> Path | None:
     """Return the file that the whole network starts from; None if the backbone's entry decides.
 
-    `reporter` shows its download.
+    `reporter` shows its download. Raises the errors of `obtain`.
     """
     if init_from is not None:
         return init_from

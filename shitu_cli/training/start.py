@@ -13,11 +13,12 @@ from shitu_cli.processes.sharing import Processes
 from shitu_cli.training.build import Training
 from shitu_cli.training.online import OnlineEvaluation
 from shitu_cli.training.per_process import evaluating
+from shitu_cli.training.start_checks import named_start
 
 
 def starts_trained(config: Config, init_from: Path | None) -> bool:
     """Return whether a new run starts from trained weights, which are evaluated before the first step."""
-    return bool(init_from or config.Global.pretrained_model or config.Arch.backbone.pretrained)
+    return bool(init_from or named_start(config) or config.Arch.backbone.pretrained)
 
 
 class Start:

@@ -108,6 +108,15 @@ def test_a_frozen_teacher_keeps_its_weights_and_needs_some(workspace: Path) -> N
     assert all(np.array_equal(rest[f"{prefix}{name}"], value) for name, value in weights.items())
 
 
+def test_a_student_that_starts_from_weights_is_measured_before_the_first_step(workspace: Path) -> None:
+    write(workspace, ARCH)
+    shitu(*RUN, "--epochs", "1", cwd=workspace)
+    (workspace / "output" / "latest.pdparams").rename(workspace / "taught.pdparams")
+    write(workspace, {**ARCH, "pretrained_list": [None, "taught"]})
+    done = shitu(*RUN, "--epochs", "1", "--eval-during-train", "true", cwd=workspace)
+    assert "before training: recall@1" in done.stdout
+
+
 def test_what_is_said_of_the_weights_of_peers(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHITU_WEIGHTS", str(workspace / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -279,6 +279,12 @@ class Config:
         return self.Metric[0].figure if self.Metric and not self.Global.projection else "recall@1"
 
     @property
+    def evaluates(self) -> bool:
+        """Whether training evaluates: that is wanted, and there are lists for it."""
+        loaders = self.DataLoader
+        return self.Global.eval_during_train and loaders.query is not None and loaders.gallery is not None
+
+    @property
     def classifies(self) -> bool:
         """Whether evaluations measure how often the head is right, instead of retrieval."""
         if self.Global.eval_mode is not None:

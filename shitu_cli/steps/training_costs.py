@@ -104,7 +104,7 @@ def _evaluation_in_training(training: Training, device: str) -> EvaluationCost:
     from shitu_cli.training.online import OnlineEvaluation, images_per_evaluation
 
     config, dataset = training.config, training.dataset
-    if not (config.Global.eval_during_train and config.DataLoader.query and config.DataLoader.gallery):
+    if not config.evaluates:
         return EvaluationCost(0, 0, 0.0, 0.0)
     online = OnlineEvaluation(config, device, dataset.labels, int(dataset.class_num), SilentReporter())
     engine = online.engine(training.model)

@@ -64,7 +64,7 @@ def evaluation_features(
     processes: Processes = Processes(),
 ) -> EvaluationFeatures | None:
     """Return the features of query and gallery; None if the config evaluates nothing, and on other processes."""
-    if not config.Global.eval_during_train or not (config.DataLoader.query and config.DataLoader.gallery):
+    if not config.evaluates:
         return None
     lists = both_lists(
         config,

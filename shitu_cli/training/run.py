@@ -69,7 +69,7 @@ def run_training(
         try:
             online = _evaluation(training, reporter)
             start = None if saved is not None else Start(training, online, is_trained=starts_trained(config, init_from))
-            evaluate = online if _is_evaluated(config) else None
+            evaluate = online if config.evaluates else None
             trainer = Trainer(training, log, reporter, evaluate=evaluate, start=start, options=options)
             _introduce(training, f"{name}:{reason}", log, reporter)
             if saved is not None:
@@ -210,8 +210,3 @@ def _company(part: DistillationConfig) -> str:
 def _evaluation(training: Training, reporter: Reporter) -> OnlineEvaluation:
     dataset = training.dataset
     return OnlineEvaluation(training.config, training.device, dataset.labels, int(dataset.class_num), reporter)
-
-
-def _is_evaluated(config: Config) -> bool:
-    loaders = config.DataLoader
-    return config.Global.eval_during_train and loaders.query is not None and loaders.gallery is not None

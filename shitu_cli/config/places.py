@@ -27,6 +27,11 @@ def prefix_of(checkpoint: Path) -> Path:
     return checkpoint.with_suffix("") if checkpoint.suffix == ".pdparams" else checkpoint
 
 
+def weights_of(checkpoint: Path) -> Path:
+    """Return the file with the weights of a checkpoint, or of a model whose only file they are; it may be missing."""
+    return checkpoint if checkpoint.is_file() else Path(f"{checkpoint}.pdparams")
+
+
 def absolute(config: Config, root: Path) -> Config:
     """Return the config with absolute paths; relative ones refer to `root`, not to the current directory."""
     base = os.path.abspath(root)

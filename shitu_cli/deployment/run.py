@@ -14,6 +14,7 @@ import paddle
 from shitu_cli import __version__
 from shitu_cli.config.dump import arch_block
 from shitu_cli.config.parts.transforms import Transform
+from shitu_cli.config.places import weights_of
 from shitu_cli.config.schema import Config, DatasetConfig
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.dataset import RecDataset
@@ -106,8 +107,7 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
     _check(options, out)
     options = with_bf16(options)
     dataset = _dataset(config)
-    weights = checkpoint if checkpoint.suffix == ".pdparams" else Path(f"{checkpoint}.pdparams")
-    network, digest = load_with_hash(weights, lambda: load_trained(checkpoint, config))
+    network, digest = load_with_hash(weights_of(checkpoint), lambda: load_trained(checkpoint, config))
     trained = TrainedNetwork(
         network=network,
         arch=arch_block(trained_arch(checkpoint, config)),

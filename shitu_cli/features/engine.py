@@ -17,6 +17,7 @@ import numpy as np
 
 from shitu_cli.config.parts import plain
 from shitu_cli.config.parts.transforms import Transform
+from shitu_cli.config.places import weights_of
 from shitu_cli.data.batch import to_input
 from shitu_cli.data.transforms import Normalization, build_transforms
 from shitu_cli.errors import DataError, EnvironmentProblem
@@ -151,6 +152,6 @@ def engine_from_checkpoint(prefix: Path, config: Config, *, precision: str = FP3
     """Return the engine of trained weights (`output/best_model`); raises UsageError when there are none."""
     from shitu_cli.model.tracing import load_trained
 
-    file = prefix if prefix.is_file() else Path(f"{prefix}.pdparams")  # a training may replace it meanwhile
-    model, digest = load_with_hash(file, lambda: load_trained(prefix, config))
+    # A training may replace the file meanwhile.
+    model, digest = load_with_hash(weights_of(prefix), lambda: load_trained(prefix, config))
     return engine_from_model(model, config, weights=digest, precision=precision)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shitu_cli.config.arguments import require_flags
-from shitu_cli.config.places import Places, prefix_of
+from shitu_cli.config.places import Places, prefix_of, weights_of
 from shitu_cli.config.schema import Config
 from shitu_cli.errors import UsageError
 from shitu_cli.features.backends import is_exported
@@ -89,8 +89,7 @@ def evaluate_classifier(
     processes = join()
     prefix = Path(model) if model is not None else places.best
     standing = readable(prefix, output)
-    file = standing if standing.is_file() else Path(f"{standing}.pdparams")
-    network, weights = load_with_hash(file, lambda: _network(standing, config))
+    network, weights = load_with_hash(weights_of(standing), lambda: _network(standing, config))
     engine = engine_from_model(network, as_classified(config), weights=weights)
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
     if _numbered_otherwise(config, prefix):

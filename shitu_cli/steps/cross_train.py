@@ -19,7 +19,7 @@ import numpy as np
 
 from shitu_cli.config.load import load_config
 from shitu_cli.config.parts.losses import TeacherLoss
-from shitu_cli.config.places import Places
+from shitu_cli.config.places import Places, weights_of
 from shitu_cli.config.schema import Config
 from shitu_cli.data.lists import ImageList, read_list, write_list
 from shitu_cli.errors import Command, TrainingError, UsageError
@@ -189,7 +189,7 @@ def _train(config: Config, folder: Path, reporter: Reporter) -> None:
 def _features(config: Config, flip: bool, reporter: Reporter) -> list[np.ndarray]:
     places = Places.of(config)
     best = readable(places.best, reporter)
-    exists = best.with_name(f"{best.name}.pdparams").is_file()
+    exists = weights_of(best).is_file()
     engine = engine_from_checkpoint(best if exists else places.output / "latest", config)
     cache = FeatureCache(places.workspace.cache_dir / "features")
     lists = both_lists(config, lambda split, what: extract_list(engine, split, reporter, what, cache=cache, flip=flip))

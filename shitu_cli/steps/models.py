@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shitu_cli.config.dump import config_values
-from shitu_cli.config.places import Places, prefix_of
+from shitu_cli.config.places import Places, prefix_of, weights_of
 from shitu_cli.errors import Command, DataError, ShituError, UsageError
 from shitu_cli.features.backends import MODEL_FILES
 from shitu_cli.features.engine import features_fingerprint, fingerprint_of
@@ -62,7 +62,7 @@ def open_extractor(
         )
     setup_paddle(device)  # a checkpoint loads Paddle, which is quiet only if this comes first
     best = readable(places.best, reporter)
-    if not best.with_name(f"{best.name}.pdparams").is_file():
+    if not weights_of(best).is_file():
         raise UsageError(
             "there is neither an exported model nor a checkpoint", hint=[Command("train"), ", then ", Command("export")]
         )
@@ -89,7 +89,7 @@ def model_of_index(places: Places | None, model: Path | None, recorded: str, ind
     if places is not None and (places.manifest.is_file() or places.best_weights.is_file()):
         return None
     copies = [Path(recorded), Path(index).parent / Path(recorded).name]
-    choice = next((copy for copy in copies if copy.exists() or Path(f"{copy}.pdparams").exists()), None)
+    choice = next((copy for copy in copies if copy.exists() or weights_of(copy).exists()), None)
     if choice is None:
         raise UsageError(
             f"the model that {index} was built with is not on this machine: {recorded}",

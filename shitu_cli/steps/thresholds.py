@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.config.arguments import CLOSED_FORM
-from shitu_cli.config.places import Places, prefix_of
+from shitu_cli.config.places import Places, prefix_of, weights_of
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
@@ -165,7 +165,7 @@ def _checkpoint_of(setting: Setting, source: dict[str, Any]) -> Path | None:
         weights = places.best_weights
         return places.best if weights.is_file() and source.get("sha256") == sha256_of(weights) else None
     prefix = prefix_of(setting.model)
-    return prefix if prefix.with_name(f"{prefix.name}.pdparams").is_file() else None
+    return prefix if weights_of(prefix).is_file() else None
 
 
 def _ask_cross_fitted(setting: Setting, training: _Training) -> tuple[Outcomes, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from shitu_cli.features.backends import cpu_has_bf16
+from shitu_cli.weights.paddle_files import read_paddle
 from tests.command import shitu
 
 
@@ -184,6 +186,14 @@ def test_export_never_replaces_the_files_of_others(trained: Path, tmp_path: Path
     done = shitu("export", "--out", str(tmp_path), cwd=trained, check=False)
     assert done.returncode == 2 and "notes.txt" in done.stderr
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_weights_in_another_kind_of_file_are_exported(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.npz"
+    np.savez(file, **read_paddle(trained / "output/best_model.pdparams"))
+    shitu("export", "--checkpoint", str(file), "--format", "pdmodel", "--out", str(tmp_path / "out"), cwd=trained)
+    source = json.loads((tmp_path / "out/manifest.json").read_text())["source"]
+    assert source["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_status_says_where_we_are(trained: Path, tmp_path: Path) -> None:

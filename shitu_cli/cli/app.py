@@ -157,7 +157,9 @@ def _refuse_empty(arguments: list[str]) -> None:
     for number, word in enumerate(arguments):
         if re.fullmatch(r"(--[a-z-]+=)?", word):
             before = word.rstrip("=") or " ".join(arguments[max(0, number - 1) : number]) or "shitu"
-            raise UsageError(f"an empty word follows {before}", hint="is a variable of your shell not set?")
+            raise UsageError(
+                f"there is an empty argument after {before}", hint="is a variable of your shell empty or not set?"
+            )
 
 
 def _exit_code_of(error: BaseException, session: Session) -> int:

@@ -21,7 +21,7 @@ def refuse_options(session: Session) -> None:
     session.refuse(
         *("--flip", "--rerank", "--query-expansion", "--precision"),
         *("--far", "--unknown", "--cross-fit", "--shard", "--merge", "--dry-run"),
-        why="for retrieval, but the config asks how often the classifier is right",
+        why="only for retrieval, but this config measures how often the classifier is right (Global.eval_mode)",
         hint=["to measure retrieval: ", Command("evaluate", *RETRIEVAL)],
     )
 

@@ -35,7 +35,7 @@ def config(
     if as_yaml:
         session.refuse("--json", why="--yaml prints YAML", hint="give one of them")
         if pattern:
-            raise UsageError(f"{pattern}: --yaml prints the whole config", hint="leave out one of them")
+            raise UsageError(f"{pattern}: --yaml always prints the whole config", hint=f"leave out {pattern} or --yaml")
     space = opening.open_workspace(session, config)
     settings = workspace_config(space, config, override or ())
     text = dump_config(settings)

@@ -34,7 +34,7 @@ def demo(
         int | None,
         option(
             GENERAL,
-            "How often to go through the training images; by default 3 from trained weights, 24 from nothing.",
+            "Passes over the training images; by default 3 from trained weights, 24 from random ones.",
             low=1,
             high=10_000,
         ),

@@ -45,7 +45,9 @@ def evaluate(
     ] = None,
     pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
-    flip: Annotated[bool, option(MEASURE, "Add the features of the mirrored images.", "--flip")] = False,
+    flip: Annotated[
+        bool, option(MEASURE, "Add the features of each image's mirror image to its own.", "--flip")
+    ] = False,
     rerank: Annotated[
         bool, option(MEASURE, "Rank neighbours again by their own neighbours (k-reciprocal re-ranking).", "--rerank")
     ] = False,
@@ -56,9 +58,9 @@ def evaluate(
         list[float] | None,
         option(
             MEASURE,
-            "Share of the photos of things that are not in the index that may get an answer; by default 0.05. search "
-            "--threshold auto uses the threshold that keeps to it. May be repeated: the first is suggested, the others "
-            "are reported.",
+            "How many photos of things that are not in the index may wrongly get an answer, as a share; by default "
+            "0.05. The threshold that keeps to it is what search --threshold auto uses. May be repeated: the threshold "
+            "of the first is suggested, those of the others are reported.",
             within=PORTION,
         ),
     ] = None,
@@ -67,7 +69,7 @@ def evaluate(
         option(
             MEASURE,
             "Measure the threshold on these photos of things that are not in the gallery: a folder, a list or images. "
-            "By default classes that were not trained are left out of the gallery in turn.",
+            "By default, each class that was not trained is left out of the gallery in turn.",
             metavar="PHOTOS",
         ),
     ] = None,
@@ -75,12 +77,14 @@ def evaluate(
         int | None,
         option(
             MEASURE,
-            "Where every class was trained: measure the threshold with this many more trainings, each without some of "
-            "the classes. Each takes as long as the first one; they are kept.",
+            "For a network that was trained on every class: train it again this many times, each time without some of "
+            "the classes, and measure the threshold on those. Each training takes as long as the first; all are kept.",
             within=FOLDS,
         ),
     ] = None,
-    cache: Annotated[bool, option(options.PROCESSOR, "Keep features for the next evaluation.")] = True,
+    cache: Annotated[
+        bool, option(options.PROCESSOR, "Keep the features, so that the next evaluation need not compute them.")
+    ] = True,
     shard: options.ShardOption = None,
     merge: Annotated[
         list[str] | None,
@@ -140,7 +144,7 @@ def evaluate(
     if launch.launch(devices, output=space.cache_dir / "processes", device=settings.Global.device):
         return
     if cross_fit is not None and this_process.world() > 1:
-        raise UsageError("--cross-fit trains in one process", hint="start the command without a launcher")
+        raise UsageError("--cross-fit can only train in one process", hint="start the command without a launcher")
     if classifies:
         show_classifier(console, settings, model, cache=cache)
         return
@@ -169,7 +173,7 @@ def _refuse_conflicts(
     if dry_run:
         session.refuse("--devices", why="--dry-run measures one process", hint="leave out --devices")
     if shard is not None and merge:
-        raise UsageError("--shard computes a part, --merge evaluates all of them", hint="give one of them")
+        raise UsageError("--shard computes one part, --merge evaluates all parts together", hint="give one of them")
     if shard is not None:
         session.refuse("--devices", why="--shard is for one process", hint="start a process for each part")
     if merge:
@@ -207,7 +211,7 @@ def _evaluate_share(
         session.console.json({"shard": str(file), "part": share.number, "of": share.of})
     session.console.info(f"part {share.number} of {share.of}: {file}")
     if later := session.given("--rerank", "--query-expansion", "--far", "--unknown", "--cross-fit"):
-        session.console.info(f"{', '.join(later)}: for the evaluation of all parts, with --merge")
+        session.console.info(f"only used with --merge, not for a single part: {', '.join(later)}")
     merge = Command("evaluate", "--merge", file.parent, without=("--shard",))
     session.console.next_step(["when all parts are there: ", merge])
 
@@ -224,10 +228,10 @@ def _note_in_index(console: Console, space: Workspace, values: dict[str, Any]) -
     try:
         is_noted = note_in_index(space.index_dir, features, unknown)
     except ShituError as problem:  # the reports hold what was measured either way
-        console.warn(f"the index does not keep the threshold: {problem.message}")
+        console.warn(f"the threshold could not be saved with the index: {problem.message}")
         return
     if is_noted and unknown:
-        console.info(f"{space.index_dir} keeps the threshold, wherever it is copied to")
+        console.info(f"the threshold is saved in {space.index_dir} too, so a copy of the index has it")
 
 
 def other_options(space: Workspace, settings: Config, config: Path | None, overrides: Sequence[str]) -> list[str]:

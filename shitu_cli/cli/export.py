@@ -62,7 +62,7 @@ def export(
     if pretrained is not None and checkpoint is not None:
         raise UsageError("--checkpoint and --pretrained both choose the weights", hint="give one of them")
     if precision == "fp32":
-        session.refuse("--max-recall-drop", why="fp32 loses no recall", hint="leave it out, or --precision auto")
+        session.refuse("--max-recall-drop", why="fp32 loses no recall", hint="leave it out, or give --precision auto")
     if pretrained is not None:
         session.refuse("--config", "--override", why="published weights are exported as they are", hint="leave it out")
     space = opening.open_workspace(session, config, optional=pretrained is not None)
@@ -140,9 +140,11 @@ def _show(console: Console, exported: Exported) -> None:
     columns = ["by", "file", "smallest cosine", "largest difference", "recall@1 of the file", "of the network"]
     console.table(title, columns, rows)
     if coincide := exported.rows[0].get("coincide"):
-        console.warn(f"no recall@1: {coincide}; the network is hardly trained yet, or training has collapsed")
+        console.warn(
+            f"recall@1 cannot be measured: {coincide}; the network is hardly trained yet, or training collapsed"
+        )
     elif exported.rows[0]["recall@1"] is None:
-        console.info("no recall@1: no two of these images are of the same class")
+        console.info("recall@1 cannot be measured: no two of these images are of the same class")
     else:
         console.info(
             [
@@ -156,7 +158,7 @@ def _show(console: Console, exported: Exported) -> None:
         [str(Way.of(row)), row["file"], *(f"{median:.2f} ({high:.2f})" for median, high in row["latency_ms"].values())]
         for row in exported.rows
     ]
-    title = "Milliseconds per image on this machine: median (95 %)"
+    title = "Milliseconds per image on this machine: median (95th percentile)"
     console.table(title, ["by", "file", *exported.rows[0]["latency_ms"]], times)
     console.info(f"extract, index and search will run {exported.way.file} with {exported.way}: {exported.reason}")
     for row in exported.rows:

@@ -34,7 +34,7 @@ def extract(
     pretrained: options.PretrainedOption = None,
     precision: options.PrecisionOption = None,
     raw: Annotated[
-        bool, option(options.OUTPUT, "Keep features at their own length instead of scaling them to one.", "--raw")
+        bool, option(options.OUTPUT, "Write features as the network gives them, not scaled to length one.", "--raw")
     ] = False,
     batch_size: Annotated[
         int, option(options.PROCESSOR, "How many images the network gets at once.", low=1, high=65_536)
@@ -129,8 +129,8 @@ def _warn_of_paths(console: Console, images: ImageFiles, out: Path) -> None:
 
     if odd := sum(one_line(name) != name for name in map(images.name, range(len(images)))):
         console.warn(
-            f"{counted(odd, 'path')} with a tab, a line break or bytes that are no text: {out} holds a blank or � "
-            "instead, so an index of it does not lead to these images"
+            f"a tab, a line break or bytes that are not text in {counted(odd, 'path')}: {out} has a blank or � in "
+            "their place, so an index built from it cannot open these images"
         )
 
 

@@ -35,9 +35,9 @@ def show_figures(console: Console, result: EvalResult, values: dict[str, Any], s
         console.warn(f"{counted(result.queries, 'photo')} {against}: {coincidence}. {HARDLY_TRAINED}")
     if result.unanswerable:
         count = counted(result.unanswerable, "query", "queries")
-        console.warn(f"{count} without an image of the same label in the gallery: not in the means")
+        console.warn(f"{count} without an image of the same label in the gallery: left out of the averages")
     if len({*result.sets[1].labels.tolist()}) == 1:
-        console.warn("all gallery images have one label, which every search finds: the figures say nothing")
+        console.warn("all gallery images have the same label, so every search is right and these figures say nothing")
     if result.skipped:
         console.warn(unreadable(result.skipped))
     if coincidence is not None:  # neither thresholds nor confusions mean anything then
@@ -78,8 +78,8 @@ def _show_thresholds(console: Console, unknown: dict[str, Any] | None, shares: l
         console.info(f"  {sentence}")
     if suggested["false_answers"] > suggested["wanted"]:
         console.info(
-            f"a share of {suggested['wanted']:g} cannot be promised: classes that the threshold was not chosen on get "
-            "answers more often"
+            f"a share of {suggested['wanted']:g} cannot be promised: photos of classes that were not used to choose "
+            "the threshold get wrong answers more often"
         )
     for row in unknown["promises"]:
         if row["wanted"] in shares and row["wanted"] != suggested["wanted"]:

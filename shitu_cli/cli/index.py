@@ -29,7 +29,7 @@ CLASSES_SHOWN = 100
 EXACT = ("flat", "binary")  # kinds that miss no neighbour
 LABELS_SHOWN = 5  # of those that are new
 NO_LABEL = "(no label)"
-EMPTY = "is an empty part: it got no images, or none of them could be read"
+EMPTY = "holds no vectors: this part of the images was empty, or none of them could be read"
 
 FeaturesOption = Annotated[
     Path | None,
@@ -42,7 +42,7 @@ def build(
     sources: Annotated[list[str] | None, argument(f"{options.SOURCES[:-1]}; by default the gallery list.")] = None,
     kind: Annotated[str, option(WHAT, "flat (exact), hnsw, ivf or binary.")] = "flat",
     recall: Annotated[
-        float, option(WHAT, "Share of the true neighbours that hnsw and ivf must find.", within=RECALL)
+        float, option(WHAT, "Share of the true nearest neighbours that hnsw and ivf must find.", within=RECALL)
     ] = 0.99,
     features: FeaturesOption = None,
     detector: options.DetectorOption = None,
@@ -65,7 +65,7 @@ def build(
     console = session.console
     _refuse_conflicts(sources, features, detector)
     if kind in EXACT:
-        session.refuse("--recall", why=f"--kind {kind} compares all vectors", hint="leave it out, or --kind hnsw")
+        session.refuse("--recall", why=f"--kind {kind} compares all vectors", hint="leave it out, or give --kind hnsw")
     model = opening.chosen_model(session, model, pretrained, dry_run=dry_run)
     optional = pretrained is not None or _names_everything(index, store, sources, features, model)
     space = opening.open_workspace(
@@ -73,7 +73,9 @@ def build(
     )
     if dry_run:
         if features is not None:
-            raise UsageError("--dry-run measures how long features take; with --features they are computed already")
+            raise UsageError(
+                "--dry-run measures how long computing features takes; with --features they are computed already"
+            )
         finder = opening.open_detector(session, detector, detector_threshold)
         source = GallerySource(space, opening.config_or_none(session, model), model, detector=finder, reporter=console)
         place = None if store is not None else index or space.index_dir
@@ -87,7 +89,7 @@ def build(
             sources, features, GallerySource(space, config, model, detector=finder, reporter=console)
         )
         if not len(content.table.labels):
-            raise DataError(f"{features} {EMPTY}", hint="begin the index with another part")
+            raise DataError(f"{features} {EMPTY}", hint="build the index from another part first, then add the others")
         measured = block_for_index(space.reports_dir, content.model)
         target.build(content.table, BuildOptions(kind, recall, content.model, content.model_path, measured), console)
         _show(console, target, {"labels": len({*content.table.labels} - {""})})
@@ -283,7 +285,7 @@ def _show_new(console: Console, labels: dict[str, str], added: int) -> None:
         way: list[str | Command] = [Command("index add", "--label", near)]
         if added > 1:  # --label would give all images this one
             way = [Command("index remove", "--label", label), f", then add its images alone with --label {near!r}"]
-        console.warn([f"{label!r} is a new label beside {near!r}; if they are one: ", *way])
+        console.warn([f"{label!r} is a new label, but {near!r} is already in the index; if both mean the same: ", *way])
 
 
 def _show_classes(console: Console, counts: Counter[str]) -> None:
@@ -291,7 +293,7 @@ def _show_classes(console: Console, counts: Counter[str]) -> None:
     rows = [[label or NO_LABEL, count] for label, count in sorted(counts.items())]
     console.table("", ["label", "images"], rows[:CLASSES_SHOWN])
     if len(rows) > CLASSES_SHOWN:
-        console.info(f"and {len(rows) - CLASSES_SHOWN:,} labels more: --json lists all")
+        console.info(f"and {len(rows) - CLASSES_SHOWN:,} more labels; --json lists all")
 
 
 def _show(console: Console, target: Store, more: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ def models(
     context: typer.Context,
     pattern: Annotated[str, argument("Show only networks whose name contains this, such as PPLCNet.")] = "",
     size: Annotated[
-        int, option(GENERAL, "Side of the images in pixels, for the multiply-adds.", low=32, high=4096)
+        int, option(GENERAL, "Side of the images in pixels, for which MACs are counted.", low=32, high=4096)
     ] = 224,
     as_json: options.JsonOption = False,
 ) -> None:

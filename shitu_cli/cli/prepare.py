@@ -45,7 +45,7 @@ def prepare(
     ] = None,
     share: Annotated[
         float | None,
-        option(SPLIT, "Share to hold out for evaluation; by default as in the last run, or 0.2.", within=SHARE),
+        option(SPLIT, "Share of classes or images to hold out; by default as in the last run, or 0.2.", within=SHARE),
     ] = None,
     seed: Annotated[
         int | None,
@@ -57,7 +57,10 @@ def prepare(
     ] = None,
     columns: Annotated[
         str | None,
-        option(READING, "Columns by name, or of a list by number: image=file,label=sku,split=part,box=bbox:xywh."),
+        option(
+            READING,
+            "What the columns hold, by name or (in lists) number: image=file,label=sku,split=part,box=bbox:xywh.",
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -91,8 +94,8 @@ def prepare(
         Path | None,
         option(
             SPLIT,
-            "Table with the columns path and label: new labels for these images, an empty one leaves an image out; "
-            "by default as in the last run; none forgets them.",
+            "Table with the columns path and label: new labels for these images; an empty label leaves an image out. "
+            "By default as in the last run; none forgets them.",
         ),
     ] = None,
     new_labels: Annotated[
@@ -105,8 +108,8 @@ def prepare(
         int | None,
         option(
             CHECK,
-            "Images to compare by features of trained weights, to show wrong labels first; 0 for none; by default 3000 "
-            "where training starts from such weights.",
+            "How many images to compare with a trained network, so that the report shows likely wrong labels first; 0 "
+            "for none; by default 3000 where training starts from trained weights.",
             low=0,
             high=1_000_000,
         ),
@@ -132,7 +135,7 @@ def prepare(
 
     if len(sources) > 1 and not merge and not are_shards(sources):
         raise UsageError(
-            f"{len(sources)} sources: is a class of the same name in two of them the same class?",
+            f"{len(sources)} sources: are classes that have the same name in several of them the same class?",
             details=["--merge: yes, one class", "--merge --keep-apart: no, a class for each source"],
             hint=[Command("prepare", "--merge"), " or ", Command("prepare", "--merge", "--keep-apart")],
         )

@@ -54,8 +54,12 @@ def serve(
             "model measured, if there is one.",
         ),
     ] = None,
-    new: Annotated[bool, option(ANSWER, "Start without an index; the first photo creates it.", "--new")] = False,
-    read_only: Annotated[bool, option(ANSWER, "Refuse to add and remove.", "--read-only")] = False,
+    new: Annotated[
+        bool, option(ANSWER, "Start without an index; the first photo that is added creates it.", "--new")
+    ] = False,
+    read_only: Annotated[
+        bool, option(ANSWER, "Refuse all requests that would change the index.", "--read-only")
+    ] = False,
     keep: Annotated[
         Path | None, option(ANSWER, "Folder for the photos that are added; by default served/ beside the index.")
     ] = None,
@@ -93,13 +97,14 @@ def serve(
     folder = _either(index_dir, index, "INDEX_DIR", "--index")
     if new and read_only:
         raise UsageError(
-            "--new and --read-only: the first photo creates a new index, but this server takes none",
-            hint="leave out --new; an index that is not there yet needs a server without --read-only first",
+            "--new and --read-only: a new index is created by the first photo that is added, but a read-only server "
+            "takes none",
+            hint="leave out --new if the index exists; if it does not, leave out --read-only until it has photos",
         )
     if new and store is not None:
         raise UsageError(
-            "--new: a server begins only an index in a directory",
-            hint=["begin it: ", Command("index build", "./photos")],
+            "--new creates only an index in a directory, not one in a --store",
+            hint=["create the index first: ", Command("index build", "./photos")],
         )
     if keep is not None and keep.exists() and not keep.is_dir():
         raise UsageError(f"--keep {keep} is a file", hint="name a folder for the photos that are added")

@@ -30,14 +30,16 @@ def train(
     workspace: options.WorkspaceOption = None,
     config: options.ConfigOption = None,
     override: options.OverrideOption = None,
-    epochs: Annotated[int | None, option(RUN, "How often to go through the training images.", low=1, high=MANY)] = None,
+    epochs: Annotated[
+        int | None, option(RUN, "How many times to go through the training images.", low=1, high=MANY)
+    ] = None,
     batch_size: Annotated[int | None, option(RUN, "Images per step and process.", low=1, high=MANY)] = None,
     lr: Annotated[float | None, option(RUN, "The highest learning rate.", low=0.0, high=1000.0)] = None,
     device: options.DeviceOption = None,
     devices: options.DevicesOption = None,
     nnodes: Annotated[int, option(MACHINES, "How many machines train together.", low=1, high=1024)] = 1,
     master: Annotated[str | None, option(MACHINES, "host:port of the first machine, with --nnodes.")] = None,
-    node_rank: Annotated[int, option(MACHINES, "The number of this machine, from 0.", low=0, high=1023)] = 0,
+    node_rank: Annotated[int, option(MACHINES, "The number of this machine, counted from 0.", low=0, high=1023)] = 0,
     secret_file: Annotated[
         Path | None,
         option(
@@ -70,18 +72,17 @@ def train(
         str | None,
         option(
             RUN,
-            "Learn from this trained network too: exported model, checkpoint, or published name.",
+            "Also learn from this trained network: an exported model, a checkpoint, or a name of shitu weights list.",
             metavar="PATH|NAME",
         ),
     ] = None,
     unlabelled: Annotated[
         str | None,
-        option(
-            RUN, "Learn from images without labels too, a folder or a list; needs a teacher.", metavar="FOLDER|LIST"
-        ),
+        option(RUN, "Also learn from these images without labels; needs a teacher.", metavar="FOLDER|LIST"),
     ] = None,
     save_every_steps: Annotated[
-        int | None, option(CHECKPOINTS, "Save within epochs too, after this many steps.", low=1, high=10**9)
+        int | None,
+        option(CHECKPOINTS, "Also save during an epoch, each time after this many steps.", low=1, high=10**9),
     ] = None,
     keep: Annotated[
         int | None,
@@ -93,7 +94,11 @@ def train(
     ] = None,
     frozen: Annotated[
         bool,
-        option(RUN, "Leave trained weights as they are and only learn a projection: takes a minute.", "--frozen"),
+        option(
+            RUN,
+            "Keep the trained weights and only learn a projection of their features, which takes a minute.",
+            "--frozen",
+        ),
     ] = False,
     views: Annotated[
         int,
@@ -194,8 +199,8 @@ def _refuse_ignored(session: Session, *, dry_run: bool, frozen: bool, resume: bo
             "--master",
             "--node-rank",
             "--secret-file",
-            why="for several machines",
-            hint="say how many there are: --nnodes 2",
+            why="only for training on several machines",
+            hint="say how many there are, as in --nnodes 2",
         )
 
 

@@ -90,7 +90,7 @@ def verify(context: typer.Context, name: SourceArgument, as_json: options.JsonOp
         console.info(f"{located.path} is unchanged: SHA-256 {verified.sha256}, as {verified.known} says")
     else:
         console.info(
-            f"{located.path}: no checksum of this file is known, so that it cannot be compared with anything. "
+            f"{located.path} cannot be verified: no checksum was published for it or recorded when it was downloaded. "
             f"Its SHA-256 is {verified.sha256}"
         )
 

@@ -255,7 +255,7 @@ def test_paths_that_a_table_cannot_hold_are_told(space: Path, tmp_path: Path) ->
     for name in names:
         shutil.copy(space / "data/class_001/000.jpg", name)
     text = says("extract", *map(str, names), "--out", str(tmp_path / "f.npy"), "--model", "inference", cwd=space)
-    assert "2 paths with a tab, a line break or bytes that are no text" in text
+    assert "a tab, a line break or bytes that are not text in 2 paths" in text
 
 
 def test_labels_of_a_folder_that_is_itself_a_class(space: Path, tmp_path: Path) -> None:

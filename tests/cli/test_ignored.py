@@ -29,7 +29,7 @@ DEVICES = ("--devices", "cpu:2")
         ("train --dry-run --nnodes 2", "--nnodes: --dry-run measures a new run"),
         ("train --resume --pretrained x", "--pretrained: --resume continues with the weights of the run"),
         ("train --init-from a --pretrained b", "--init-from and --pretrained both choose"),
-        ("train --node-rank 1", "--node-rank: for several machines"),
+        ("train --node-rank 1", "--node-rank: only for training on several machines"),
         ("evaluate --merge shards --devices cpu:2", "--devices: --merge computes no features"),
         ("evaluate --rerank --unknown nowhere", "with --rerank images are not ranked by these"),
         ("evaluate --query-expansion 3 --far 0.1", "with --query-expansion images are not ranked"),
@@ -38,7 +38,7 @@ DEVICES = ("--devices", "cpu:2")
         ("export --pretrained efficientnet-lite0 -o Global.epochs=1", "--override: published weights are exported"),
         ("export --max-recall-drop 0.1", "--max-recall-drop: fp32 loses no recall"),
         ("index build --recall 0.5", "--recall: --kind flat compares all vectors"),
-        ("config lr --yaml", "lr: --yaml prints the whole config"),
+        ("config lr --yaml", "lr: --yaml always prints the whole config"),
         ("config --yaml --json", "--json: --yaml prints YAML"),
     ],
 )
@@ -49,7 +49,7 @@ def test_what_has_no_effect_is_refused(prepared: Path, line: str, says: str) -> 
 def test_a_part_says_what_only_the_whole_evaluation_uses(trained_workspace: Path) -> None:
     words = ("evaluate", "--model", "output/latest", "--shard", "1/2")
     done = shitu(*words, "--unknown", "nowhere", "--far", "0.1", "--json", cwd=trained_workspace)
-    assert "--far, --unknown: for the evaluation of all parts, with --merge" in done.stderr
+    assert "only used with --merge, not for a single part: --far, --unknown" in done.stderr
     values = json.loads(done.stdout)
     assert values["part"] == 1 and values["of"] == 2 and Path(values["shard"]).is_file()
 

@@ -52,7 +52,7 @@ def test_the_state_as_json(tmp_path: Path) -> None:
     fails("--json", cwd=tmp_path, code=2, says=("no workspace",))
     fails("--json", "models", cwd=tmp_path, code=2, says=("--json goes after the command", "at the end of the line"))
     for words in (("index", "add", ""), ("search", "x.jpg", "--index="), ("-w", "", "index", "show")):
-        fails(*words, cwd=tmp_path, code=2, says=("an empty word follows", "not set?"))
+        fails(*words, cwd=tmp_path, code=2, says=("an empty argument after", "not set?"))
 
 
 @pytest.fixture

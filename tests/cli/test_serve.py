@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
         (["index"], 3, ["index holds no inference.pdmodel", "it is an index, not a model: name it with --index index"]),
         (["nowhere", "index"], 2, ["no such model: nowhere"]),
         (["--new", "--index", "other"], 2, ["no model is named", "--model inference"]),
-        (["--new", "--read-only"], 2, ["this server takes none", "leave out --new"]),
+        (["--new", "--read-only"], 2, ["a read-only server takes none", "leave out --new"]),
         (["--new", "--store", "milvus:g.db"], 2, ["only an index in a directory", "--store milvus:g.db"]),
         (["--store", "redis:1"], 2, ["--store redis:1", "milvus:"]),
         (["--port", "70000"], 2, ["--port", "65535"]),

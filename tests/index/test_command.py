@@ -81,7 +81,7 @@ def test_images_without_a_label_are_removed_together(folder: Path) -> None:
         "10 images without a label" in shitu("index", "build", "--features", "features.npy", *index, cwd=folder).stderr
     )
     done = shitu("index", "remove", "--label", "", *index, cwd=folder, check=False)
-    assert done.returncode == 2 and "an empty word follows --label" in done.stderr
+    assert done.returncode == 2 and "an empty argument after --label" in done.stderr
     assert "removed 10" in shitu("index", "remove", "--unlabelled", *index, cwd=folder).stdout
     assert json.loads(shitu("index", "show", "--json", *index, cwd=folder).stdout)["classes"] == {"class 0": 10}
     done = shitu("index", "remove", "--unlabelled", *index, cwd=folder, check=False)
@@ -97,14 +97,14 @@ def test_another_spelling_of_a_label_is_said(folder: Path) -> None:
     done = shitu("index", "add", "--features", "features.npy", "--label", "red_apple", *index, cwd=folder)
     text = " ".join((done.stdout + done.stderr).split())
     assert "new in the index: red_apple" in text
-    assert "'red_apple' is a new label beside 'Fruit/Red apple'; if they are one: shitu index add" in text
+    assert "'red_apple' is a new label, but 'Fruit/Red apple' is already in the index; if both mean the same: " in text
     assert "--label 'Fruit/Red apple'" in text
     table.write_text(table.read_text().replace("Fruit/Red apple", "red-Apple"))
     done = shitu("index", "add", "--features", "features.npy", *index, cwd=folder)  # --label would be for both classes
     text = " ".join((done.stdout + done.stderr).split())
-    assert "if they are one: shitu index remove --label red-Apple --index i, then add its images alone with" in text
+    assert "both mean the same: shitu index remove --label red-Apple --index i, then add its images alone with" in text
     done = shitu("index", "add", "--features", "features.npy", "--label", "class 10", *index, cwd=folder)
-    assert "new in the index: class 10" in done.stdout and "beside" not in done.stderr
+    assert "new in the index: class 10" in done.stdout and "a new label" not in done.stderr
     done = shitu("index", "add", "--features", "features.npy", "--label", "class 10", *index, cwd=folder)
     assert "new in the index" not in done.stdout
     done = shitu("index", "remove", "--label", "Class_10", *index, cwd=folder, check=False)
@@ -245,7 +245,7 @@ def test_an_image_is_the_same_through_a_link_to_the_workspace(folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("label", "says"), [("", "an empty word follows --label"), (" \t", "--label: the name of a label is empty")]
+    ("label", "says"), [("", "an empty argument after --label"), (" \t", "--label: the name of a label is empty")]
 )
 def test_a_label_without_a_name_is_refused(folder: Path, label: str, says: str) -> None:
     """A script whose variable is not set would take the labels of images away."""

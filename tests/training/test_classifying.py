@@ -69,7 +69,7 @@ def test_evaluate_measures_the_classifier_where_the_config_asks_for_it(trained_w
     refused = shitu(*other, cwd=trained_workspace, check=False)
     assert refused.returncode == 3 and "the head differ" in refused.stderr  # none that begins at random is measured
     refused = shitu(*words, "--flip", "--far", "0.1", cwd=trained_workspace, check=False)
-    assert refused.returncode == 2 and "--flip, --far: for retrieval" in refused.stderr
+    assert refused.returncode == 2 and "--flip, --far: only for retrieval" in refused.stderr
     refused = shitu("evaluate", "--model", "lists", *words[3:], cwd=trained_workspace, check=False)
     assert refused.returncode == 2 and "has no classifier" in refused.stderr
 

@@ -153,7 +153,9 @@ def add(
             label,
             requires_labels=True,
             detector=opening.open_detector(session, detector, detector_threshold),
-            check=lambda fingerprint: opening.check_model(manifest, fingerprint, target.place),
+            check=lambda fingerprint: opening.check_model(
+                manifest, fingerprint, target.place, features or model or "the model of the workspace"
+            ),
             reporter=console,
         )
         table = collect_gallery(sources, features, source).table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shitu_cli.errors import Command, DataError, Message, UsageError, parts_of
+from shitu_cli.errors import Message, UsageError, parts_of
 from shitu_cli.workspace import Workspace, named_root
 
 if TYPE_CHECKING:
@@ -143,10 +143,12 @@ def chosen_index(space: Workspace | None, index: Path | None, store: str | None,
     return FileStore(index or (space.index_dir if space is not None else Path("index")))
 
 
-def check_model(manifest: IndexManifest, model: str, place: str) -> None:
-    """Raise DataError if the index was built with a model or preprocessing other than that of this fingerprint."""
-    if manifest.model and model and manifest.model != model:
-        raise DataError(
-            f"{place} was built with another model or preprocessing ({manifest.model_path or 'it does not say which'})",
-            hint=["build it again with this one: ", Command("index build")],
-        )
+def check_model(manifest: IndexManifest, model: str, place: str, other: object) -> None:
+    """Raise DataError if the index was built with a model or preprocessing other than that of this fingerprint.
+
+    `other` says whose fingerprint it is, in the words of the error.
+    """
+    if model and not manifest.fits(model):
+        from shitu_cli.index.store import of_another_model
+
+        raise of_another_model(manifest, place, other)

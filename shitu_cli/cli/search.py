@@ -104,7 +104,7 @@ def search(
         if share is not None:
             whole, files = len(files), files.take(share.range(len(files), BATCH))
             console.info(f"part {share.number} of {share.of}: {len(files):,} of {counted(whole, 'image')}")
-        opening.check_model(manifest, extractor.fingerprint, target.place)
+        opening.check_model(manifest, extractor.fingerprint, target.place, extractor.path)
         limit, _, meaning = threshold_of(threshold, reports=space.reports_dir, extractor=extractor, store=target)
         if limit is not None:
             effect = f": {'; '.join(meaning)}" if meaning else ", and matches are left out"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shitu_cli.config.arguments import COSINE, COUNT, NATURAL, require
-from shitu_cli.errors import Command, DataError, UsageError
+from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.detection.detector import Detector
 from shitu_cli.features.extractor import Extractor, ImageInput, Images, listed
 from shitu_cli.files import file_state
 from shitu_cli.index import MILVUS, open_address
 from shitu_cli.index.files import VECTORS, load_index
 from shitu_cli.index.objects import answers_to
-from shitu_cli.index.store import IndexManifest, Match, Store
+from shitu_cli.index.store import IndexManifest, Match, Store, of_another_model
 from shitu_cli.index.vectors import VectorIndex
 from shitu_cli.index.verdict import VOTERS, Answer, judge
 
@@ -127,10 +127,7 @@ class Searcher:
 
     def _check_model(self, manifest: IndexManifest) -> None:
         if not manifest.fits(self.extractor.fingerprint):
-            raise DataError(
-                f"{self.place} was built with another model than {self.extractor.path}",
-                hint=["build it again with this one: ", Command("index build")],
-            )
+            raise of_another_model(manifest, self.place, self.extractor.path)
 
 
 class Index(Protocol):

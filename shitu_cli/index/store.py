@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -70,6 +71,18 @@ class IndexManifest:
         Indexes of other programs do not say which model they belong to.
         """
         return self.model in ("", model)
+
+
+def of_another_model(manifest: IndexManifest, place: str, other: object) -> DataError:
+    """Return the error for an index whose vectors cannot be compared with those of `other`, a model or a file."""
+    if os.path.abspath(str(other)) == os.path.abspath(manifest.model_path or os.devnull):
+        why = f": {other} has changed since"
+    else:
+        why = f" ({manifest.model_path}) than {other}" if manifest.model_path else f" than {other}"
+    return DataError(
+        f"{place} was built with another model or preprocessing{why}, so their vectors cannot be compared",
+        hint=AGAIN,
+    )
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def check_model(manifest: IndexManifest, model: str, place: str) -> None:
     if not manifest.fits(model):
         raise Refusal(
             UNAVAILABLE,
-            f"{place} has just been built with another model than the one that serves",
-            hint="the server changes to that model within seconds, if it can",
+            f"{place} has just been built with another model than this server uses",
+            hint="try again in a few seconds: if that model is there, the server changes to it",
             retry_after=5,
         )

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shitu_cli.errors import Command, DataError, ShituError
+from shitu_cli.errors import ShituError
 from shitu_cli.features.extractor import Extractor
 from shitu_cli.features.manifest import MANIFEST
 from shitu_cli.files import file_state
-from shitu_cli.index.store import Match
+from shitu_cli.index.store import Match, of_another_model
 from shitu_cli.index.verdict import VOTERS, Answer, judge
 from shitu_cli.service.gallery import Gallery
 from shitu_cli.service.views import View
@@ -62,11 +62,8 @@ class Live:
         extractor, view = open_model(), gallery.latest()
         self._opened = extractor
         self._model_state = _files_of(extractor.path)
-        if not fits(view, extractor):
-            raise DataError(
-                f"{gallery.place} was built with another model than {extractor.path}",
-                hint=["build it again with this one: ", Command("index build")],
-            )
+        if view.manifest is not None and not fits(view, extractor):
+            raise of_another_model(view.manifest, gallery.place, extractor.path)
         self.state = State(extractor, view, self._threshold_of(extractor, view))
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="shitu-follow", daemon=True)
@@ -102,14 +99,14 @@ class Live:
                 extractor = next((one for one in (newest, current.extractor) if fits(view, one)), None)
                 if extractor is None:
                     self._remark(
-                        f"{self.gallery.place} was built with another model than {newest.path}: the previous model and "
-                        "index keep answering"
+                        f"{self.gallery.place} was built with another model than {newest.path}: until both fit, the "
+                        "previous model and index keep answering"
                     )
                     return
                 if extractor is not newest:
                     self._remark(
-                        f"{newest.path} has changed, but {self.gallery.place} still belongs to the previous model, "
-                        "which keeps answering: build the index again"
+                        f"{newest.path} has changed, but {self.gallery.place} was built with the previous model, which "
+                        "keeps answering until the index is built again (shitu index build)"
                     )
                 else:
                     self.remark = ""

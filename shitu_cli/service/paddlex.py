@@ -204,7 +204,11 @@ def _matches(reply: Reply, gallery: Gallery | None, top: int) -> list[list[dict[
     else:
         view = gallery.latest()
         if not fits(view, reply.state.extractor):
-            raise Refusal(CONFLICT, "this index was built with another model than the one that serves now")
+            raise Refusal(
+                CONFLICT,
+                "this index was built with another model than this server uses",
+                hint=f"build it again: {BUILD}",
+            )
         nearest = view.search(np.stack([area.feature for area in areas]), needed(top))
         neighbours = [matches[:top] for matches in nearest]
     return [[{"label": match.label, "score": round(match.score, 6)} for match in near] for near in neighbours]

@@ -125,11 +125,15 @@ def _of_features(features: Path, source: GallerySource) -> GalleryContent:
         extractor = source.extractor()
         if extractor.feature_size != table.features.shape[1]:
             raise DataError(
-                f"{features}: {table.features.shape[1]} values each, {source.model} returns {extractor.feature_size}",
+                f"{features} holds vectors of {table.features.shape[1]} values, but {source.model} returns "
+                f"{extractor.feature_size}",
                 hint="name the model that computed them",
             )
         if model not in ("", extractor.fingerprint):
-            raise DataError(f"{features} was computed by another model than {source.model}", hint="leave out --model")
+            raise DataError(
+                f"{features} was computed by another model than {source.model}",
+                hint="leave out --model",
+            )
         model, path = extractor.fingerprint, str(source.model)
     elif not model:
         source.reporter.warn("the model that computed these vectors is unknown: name it with --model")

@@ -101,7 +101,7 @@ def test_options_that_do_not_go_together(space: Path, tmp_path: Path) -> None:
     fails("index", "build", "--features", "no.npy", *index, cwd=space, code=2, says=("no such file: no.npy",))
     write(space / "foreign.npy", np.ones((9, 8), np.float32))
     model = ("--model", "inference")
-    says = ("foreign.npy: 8 values each, inference returns 1280",)
+    says = ("foreign.npy holds vectors of 8 values, but inference returns 1280",)
     fails("index", "build", "--features", "foreign.npy", *model, *index, cwd=space, code=3, says=says)
     assert not (tmp_path / "i").exists()
 

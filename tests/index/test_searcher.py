@@ -49,10 +49,10 @@ def searcher(tmp_path: Path) -> Searcher:
     return Searcher(Network(), tmp_path / "i", threshold=0.9)
 
 
-def save(folder: Path, generation: int, model: str = "m") -> None:
+def save(folder: Path, generation: int, model: str = "m", model_path: str = "") -> None:
     labels = [f"{n} of {generation}" for n in range(100)]
     table = FeatureTable(vectors(100), labels, [f"{generation}/{n}.jpg" for n in range(100)])
-    save_index(VectorIndex.build(table, BuildOptions(model=model)), folder)
+    save_index(VectorIndex.build(table, BuildOptions(model=model, model_path=model_path)), folder)
 
 
 def test_answers(searcher: Searcher) -> None:
@@ -108,6 +108,21 @@ def test_a_changed_index_is_followed(searcher: Searcher, tmp_path: Path) -> None
         searcher.search(["3"])
     save(tmp_path / "i", 3)
     assert searcher.search(["3"])[0].label == "3 of 3"
+
+
+@pytest.mark.parametrize(
+    ("model_path", "says"),
+    [
+        ("", "i was built with another model or preprocessing than inference, so"),
+        ("output/best_model", "another model or preprocessing (output/best_model) than inference, so"),
+        ("inference", "another model or preprocessing: inference has changed since, so"),
+    ],
+)
+def test_an_index_of_another_model_is_refused_with_both_names(model_path: str, says: str, tmp_path: Path) -> None:
+    save(tmp_path / "i", 0, "another", model_path)
+    with pytest.raises(DataError) as caught:
+        Searcher(Network(), tmp_path / "i")
+    assert says in caught.value.message and caught.value.hint == "build it again: shitu index build"
 
 
 def test_a_change_of_the_directory_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

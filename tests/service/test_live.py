@@ -65,7 +65,7 @@ def test_nothing_new_opens_nothing(live: Live, models: Models) -> None:
 def test_a_new_model_waits_for_its_index(live: Live, models: Models, tmp_path: Path) -> None:
     models.export("m2")
     live.refresh()
-    assert live.state.extractor.fingerprint == "m" and "build the index again" in live.remark
+    assert live.state.extractor.fingerprint == "m" and "until the index is built again" in live.remark
     assert live.state.view.search(Network(tmp_path).compute(np.zeros((1, 4, 4, 3), np.uint8)), 1)  # goes on answering
     write_index(tmp_path / "index", Network(tmp_path), model="m2")
     live.refresh()
@@ -89,7 +89,7 @@ def test_vectors_of_another_size_are_of_another_model(live: Live, tmp_path: Path
     save_index(VectorIndex.build(gallery(20, size=24)), tmp_path / "index")
     live.refresh()
     assert live.state == former and "another model" in live.remark
-    with pytest.raises(DataError, match="was built with another model than"):
+    with pytest.raises(DataError, match="was built with another model or preprocessing"):
         Live(lambda: former.extractor, live.gallery, lambda extractor, view: former.threshold)
 
 

@@ -31,9 +31,9 @@ def deploy_config(ops: Sequence[parts.Transform], *, name: str, normalized_insid
         elif op.name == "NormalizeImage":
             steps.append({op.name: _normalize(op.build().values)})
         else:
-            return None, f"no inference.yml: PaddleX has no {op.name}, only ResizeImage and NormalizeImage"
+            return None, f"inference.yml was not written: PaddleX has no {op.name}, only ResizeImage and NormalizeImage"
     if [next(iter(step)) for step in steps] != ["ResizeImage", "NormalizeImage"]:
-        return None, "no inference.yml: PaddleX needs ResizeImage, then NormalizeImage"
+        return None, "inference.yml was not written: PaddleX needs ResizeImage, then NormalizeImage"
     reduced = any(op.name == "DecodeImage" and op.args.get("reduced") for op in ops)
     values = {
         "Global": {"model_name": name},

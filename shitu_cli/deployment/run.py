@@ -117,7 +117,10 @@ def export(config: Config, checkpoint: Path, out: Path, options: ExportOptions) 
     )
     if options.precision == FP32 and not Path(dataset.cls_label_path).is_file():  # as on a machine for deployment
         exported = export_network(trained, *drawn_images(trained.transform_ops), out, options)
-        remark = f"no list of the config is here ({dataset.cls_label_path}): the proof took drawn images"
+        remark = (
+            f"the list of the config is not here ({dataset.cls_label_path}): the exported files were compared with the "
+            "trained network on drawn images"
+        )
         return dataclasses.replace(exported, remarks=[*exported.remarks, remark])
     count = PROOF_IMAGES if options.precision == FP32 else RECALL_IMAGES
     return export_network(trained, *_real_images(dataset, count), out, options)
@@ -195,7 +198,7 @@ def choose_way(rows: Sequence[Mapping[str, Any]], precision: str) -> tuple[Way, 
         raise ShituError(
             f"--precision {BF16} is refused; nothing was written",
             details=[f"{Way.of(row)}: {row['refused']}" for row in coarse],
-            hint=f"leave it out, or try --precision {AUTO}, which takes {BF16} only where it is faster and right",
+            hint=f"leave it out, or try --precision {AUTO}, which takes {BF16} only if it is faster and accurate",
         )
     if precision == FP32:
         return fastest(plain)
@@ -256,7 +259,7 @@ def _write(model: paddle.nn.Layer, folder: Path, options: ExportOptions) -> list
             if "onnx" not in options.optional:
                 raise
             prefix.with_suffix(".onnx").unlink(missing_ok=True)
-            remarks.append(f"no inference.onnx: {error.message}")
+            remarks.append(f"inference.onnx was not written: {error.message}")
     if "pdmodel" not in options.formats:
         prefix.with_suffix(".pdmodel").unlink(missing_ok=True)
         (folder / "inference.pdiparams.info").unlink(missing_ok=True)

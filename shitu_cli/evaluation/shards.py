@@ -16,7 +16,7 @@ from shitu_cli.evaluation.evaluate import distinct_splits
 from shitu_cli.features.engine import Engine
 from shitu_cli.features.list_features import ListFeatures, extract_part, prepared_engine
 from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, write_shard
-from shitu_cli.features.shards import check_shards, find_shards, joined
+from shitu_cli.features.shards import check_shards, computed_differently, find_shards, joined
 from shitu_cli.files import sha256_of
 from shitu_cli.inputs import parse_json
 from shitu_cli.reporting import Reporter, counted
@@ -88,7 +88,7 @@ class JoinedLists:
             problems.append("model: the shards were computed with another model")
         elif any(shard.job.engine != engine.description for shard in self._shards):
             engines = sorted({shard.job.engine for shard in self._shards} | {engine.description})
-            reporter.warn(f"{what}: computed in different ways ({'; '.join(engines)}), so equal to rounding only")
+            reporter.warn(f"{what}: {computed_differently(engines)}")
         if part is None or (part.order, part.total) != (sha256_of(dataset.list_path), len(dataset)):
             problems.append(f"list: the shards were not computed from {dataset.list_path}")
         if _parsed(job.settings).get(what) != _settings(split, flip, normalize):

@@ -118,11 +118,12 @@ def thresholds(
     problem = None
     if target not in visible:
         problem = (
-            f"a share of {target:g} shows only in {math.ceil(1 / target):,} photos or more, there are {len(foreign):,}"
+            f"a share of {target:g} takes {math.ceil(1 / target):,} photos to measure, but there are {len(foreign):,}"
         )
     elif suggested is None:
         problem = (
-            f"photos of foreign things are so similar that no threshold keeps their share of answers at {target:g}"
+            "photos of unknown things are so similar to the gallery that no threshold keeps the share of them that "
+            f"get an answer at {target:g}"
         )
     return replace(measured, promises=promises, suggested=suggested, problem=problem)
 
@@ -130,7 +131,10 @@ def thresholds(
 def too_little(classes: int) -> str:
     """Return the problem of too few foreign classes to suggest a threshold."""
     count = "none" if classes == 0 else f"only {classes}"
-    return f"that takes photos of {LEAST_CLASSES} classes that the network was not trained on, and there are {count}"
+    return (
+        f"measuring one takes photos of {LEAST_CLASSES} classes that the network was not trained on, but there are "
+        f"{count}"
+    )
 
 
 def lowest_threshold(foreign: Outcomes, share: float) -> float | None:

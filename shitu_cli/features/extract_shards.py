@@ -19,7 +19,7 @@ from shitu_cli.features.feature_file import Written, disk_errors_of, name_of, op
 from shitu_cli.features.origin import from_here
 from shitu_cli.features.resumable import Extraction
 from shitu_cli.features.shard_file import Job, Shard, Share, Stretch, read_shard, write_shard
-from shitu_cli.features.shards import check_shards, find_shards, stretches
+from shitu_cli.features.shards import check_shards, computed_differently, find_shards, stretches
 from shitu_cli.features.writing import PIECE, FeatureRows, Name, check_out, write_features
 from shitu_cli.preparation.sources import ImageFiles
 from shitu_cli.reporting import Reporter
@@ -91,10 +91,7 @@ def merge_shards(sources: Sequence[str], out: Path | None, reporter: Reporter) -
     check_out(target)
     engines = sorted({shard.job.engine for shard in shards})
     if len(engines) > 1:
-        reporter.warn(
-            f"the shards were computed in different ways ({'; '.join(engines)}): their features agree to rounding, not "
-            "to the bit"
-        )
+        reporter.warn(computed_differently(engines))
     skipped = {n: reason for shard in shards for n, reason in shard.part(_PART).skipped.items()}
     rows = _joined_rows(shards, skipped)
     if not rows.shape[0]:

@@ -81,10 +81,10 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         raise _Unsound(f"feature_size is {size}, expected 1 to {MAX_FEATURE_SIZE}")
     precision = _value(values, "precision", str, FP32)
     if precision not in PRECISIONS:
-        raise _Unsound(f"precision is {precision[:20]!r}")
+        raise _Unsound(f"precision is {precision[:20]!r}, expected {' or '.join(PRECISIONS)}")
     files = _value(values, "files", dict)
     if not all(isinstance(name, str) and isinstance(digest, str) for name, digest in files.items()):
-        raise _Unsound("files has something else than names and hashes")
+        raise _Unsound("files holds something other than names and hashes")
     proof = _value(values, "proof", dict, {})
     for row in _list(proof, "rows") if "rows" in proof else ():
         _check_row(row)
@@ -122,7 +122,7 @@ def _transforms(entries: list[Any]) -> tuple[Transform, ...]:
     """Return the operations, each of a known name with known arguments, in which no number may be huge."""
     for entry in entries:
         if not isinstance(entry, dict) or len(entry) != 1:
-            raise _Unsound("transform_ops has something else than single operations")
+            raise _Unsound("transform_ops holds something other than single operations")
         ((name, arguments),) = entry.items()
         if arguments is not None and not isinstance(arguments, dict):
             raise _Unsound(f"the arguments of {name[:40]} are a {type(arguments).__name__}")
@@ -139,7 +139,7 @@ def _normalization(values: Any) -> Normalization:
     scale = values.get("scale")
     numbers = [*mean, *std, scale]
     if len(mean) != 3 or len(std) != 3 or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
-        raise _Unsound("normalization has something else than three means, three deviations and a scale")
+        raise _Unsound("normalization holds something other than three means, three deviations and a scale")
     if not all(deviation > 0 for deviation in std) or any(abs(number) > MAX_SIDE for number in numbers):
         raise _Unsound("normalization has a deviation of zero or huge numbers")
     return Normalization(tuple(mean), tuple(std), float(scale))

@@ -263,8 +263,8 @@ def _way_on_gpu(files: Sequence[Path], precision: str | None) -> Way:
     ways = [way for file in files for way in ways_of(file) if way.program == PADDLE and way.precision == FP32]
     if precision not in (None, FP32) or not ways:
         raise UsageError(
-            f"{files[0].parent}: on GPUs, Paddle Inference runs inference.pdmodel or .json in fp32",
-            hint="--devices cpu:2 for the rest",
+            f"{files[0].parent}: a GPU can run only inference.pdmodel or .json, and only in fp32",
+            hint="run it on the CPU: --devices cpu:2",
         )
     return ways[0]
 

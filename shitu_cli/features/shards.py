@@ -31,6 +31,11 @@ def find_shards(sources: Sequence[str]) -> list[Path]:
     return list(paths)
 
 
+def computed_differently(engines: Sequence[str]) -> str:
+    """Return the warning for features that were computed by several of these."""
+    return f"the shards were computed in different ways ({'; '.join(engines)}): features are equal except for rounding"
+
+
 def check_shards(paths: Sequence[Path], kind: str) -> list[Shard]:
     """Return the shards of one job in order.
 

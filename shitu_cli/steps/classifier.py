@@ -94,8 +94,8 @@ def evaluate_classifier(
     output.info(f"{model or 'the best checkpoint'}, run by {engine.summary()}")
     if _numbered_otherwise(config, prefix):
         output.warn(
-            "label_map.txt has changed since this model was trained: unless classes were only added, a number means "
-            "another class to the head, and the figures say nothing"
+            "label_map.txt has changed since this model was trained: unless classes were only added, the class numbers "
+            "mean something else to the model, and these figures say nothing"
         )
     kept = FeatureCache(places.workspace.cache_dir / "features") if cache else None
     accuracy = measure_head(network.head, engine, config, output, processes, cache=kept)

@@ -59,7 +59,8 @@ def cross_trained(
     split = config.DataLoader.train
     if config.Distillation is not None or split is None or not Path(split.dataset.cls_label_path).is_file():
         raise UsageError(
-            "--cross-fit trains the network of this workspace again, which has no training list or several networks",
+            "--cross-fit trains the network of this workspace again, but there is no training list, or the config has "
+            "several networks",
             hint=["measure on photos of other things: ", Command("evaluate", "--unknown", "./not-ours")],
         )
     classes = np.unique(read_list(Path(split.dataset.cls_label_path)).labels)

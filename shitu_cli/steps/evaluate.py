@@ -172,7 +172,7 @@ def settings_for(config: Config, model: Path | None, output: Reporter) -> Config
     if is_other:
         if given := _overridden(config):
             raise UsageError(
-                f"{given}: {model} prepares images in its own way, as in a search",
+                f"{given} has no effect: {model} prepares images in its own way, as in a search",
                 hint="leave it out, or evaluate a checkpoint",
             )
         output.info(f"{model} prepares images in its own way, as in a search, not as the config says")
@@ -199,9 +199,9 @@ def _require_cosines(config: Config, query_expansion: int) -> None:
     }
     if other := [name for name, is_used in ways.items() if is_used]:
         raise UsageError(
-            "--unknown, --far and --cross-fit measure a threshold of the cosines that search gives, but with "
-            f"{', '.join(other)} images are not ranked by these",
-            hint=["measure it by itself: ", Command("evaluate", without=("--query-expansion", "--rerank"))],
+            "--unknown, --far and --cross-fit measure a threshold for the cosines that a search compares, but with "
+            f"{', '.join(other)} images are ranked by something else",
+            hint=["measure the threshold by itself: ", Command("evaluate", without=("--query-expansion", "--rerank"))],
         )
 
 

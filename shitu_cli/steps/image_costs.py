@@ -62,7 +62,7 @@ def _cost_of_features(
         seconds={},
         total=pace.whole(),
         margin=pace.margin,
-        basis=f"{extractor.engine.summary()} on images spread over all of them{how}",
+        basis=f"{extractor.engine.summary()} on a sample of the images{how}",
         needs=needs,
         remarks=remarks,
     )
@@ -79,10 +79,12 @@ def cost_of_index(
     count, vectors = len(images), len(images) * extractor.feature_size * 4
     stored = {"hnsw": vectors + count * 300, "ivf": vectors + count * 8, "binary": vectors // 32}.get(kind, vectors)
     peak = peak_memory_bytes() or 0
-    remarks = [] if kind in ("flat", "binary") else [f"without the time to build and tune the {kind} index"]
+    remarks = [] if kind in ("flat", "binary") else [f"the time to build and tune the {kind} index is not included"]
     if place is None:
         index_bytes, disk = 0, list[Need]()
-        remarks = [f"without the time to send {size_text(vectors)} of vectors to the server, and what it needs itself"]
+        remarks = [
+            f"not included: the time to send {size_text(vectors)} of vectors to the server, and what the server needs"
+        ]
         fit: Message = [
             "in parts: ",
             Command("extract", "--shard", "1/4"),
@@ -125,7 +127,7 @@ def cost_of_prepare(sources: Sequence[Path], workspace: Path, choices: Choices, 
         seconds={"reading names and labels": reading, "looking at the images": looking},
         total=2 * reading + looking,
         margin=pace.margin,
-        basis="headers of images spread over all of them" if choices.quick else "images spread over all of them",
+        basis=f"a sample of the {'headers' if choices.quick else 'images'}",
         needs=(
             memory_need(peak + len(paths) * 2 * _NAME_BYTES, held=peak, fit="fewer images, or more memory"),
             disk_need(workspace, 2 * lines + len(paths) * 60, fit="free some space, or -w on another disk"),

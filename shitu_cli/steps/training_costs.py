@@ -158,7 +158,7 @@ def cost_of_evaluate(
     read = sum(_size_of(split) or 0 for split in distinct_splits(config))
     seconds = {} if merge else {"features": part.features}
     seconds |= {} if share is not None else {"ranking": part.ranking}
-    seconds |= {"features of what is unknown": _features_of(unknown, config, runner)} if unknown else {}
+    seconds |= {"features of unknown things": _features_of(unknown, config, runner)} if unknown else {}
     peak = peak_memory_bytes() or 0
     cost = Cost(
         images=part.images,
@@ -166,7 +166,7 @@ def cost_of_evaluate(
         seconds=seconds,
         total=sum(seconds.values()),
         margin=part.margin,
-        basis=f"features of a few batches, and a ranking of random ones, by {engine.summary()}",
+        basis=f"features of a few batches, and a ranking of random features, by {engine.summary()}",
         needs=(
             memory_need(peak + part.size, held=peak, fit="fewer gallery images, or a machine with more memory"),
             *([_kept_features(places, part.size)] if cache and share is None and not merge else []),
@@ -190,8 +190,8 @@ def _with_cross_fit(cost: Cost, config: Config, prefix: Path, count: int, part: 
         basis=f"{cost.basis}; {training.basis}",
         needs=(*cost.needs, *memory, *disk),
         remarks=[
-            f"with {counted(count, 'training')}, each without a {count}th of the classes; none is needed, and the time "
-            "is less, where classes were left out of training already or only a projection was learnt"
+            f"this includes {counted(count, 'training')}, each without 1/{count} of the classes; no training is needed "
+            "if classes were left out of training already, or if only a projection was learnt"
         ],
     )
 

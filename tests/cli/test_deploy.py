@@ -134,9 +134,9 @@ def test_the_threshold_is_of_the_share_that_was_asked_for(evaluated: Path) -> No
 def test_without_foreign_photos_a_closed_split_suggests_nothing(evaluated: Path) -> None:
     """Every class was trained on: whatever they score says nothing about things that come later."""
     text = says("evaluate", cwd=evaluated)
-    assert "no threshold for search is suggested: that takes photos of 8 classes that the network was not" in text
+    assert "no threshold for search is suggested: measuring one takes photos of 8 classes that" in text
     assert "shitu evaluate --unknown ./not-ours" in text
-    told = ("the evaluation suggests none", "and there are none", "shitu evaluate --unknown ./not-ours")
+    told = ("the evaluation suggests none", "but there are none", "shitu evaluate --unknown ./not-ours")
     fails("search", PICTURE, "--threshold", "auto", cwd=evaluated, code=2, says=told)
 
 
@@ -144,7 +144,7 @@ def test_foreign_photos_are_foreign(evaluated: Path) -> None:
     for source, words in (("data/class_001", "is in the query or gallery list"), ("nowhere", "no such image, folder")):
         fails("evaluate", "--unknown", source, cwd=evaluated, code=3 if "data" in source else 2, says=(words,))
     few = ("evaluate", "--unknown", "not-ours/class_000.jpg", "--unknown", "not-ours/class_001.jpg")
-    assert "not trained on, and there are only 2" in says(*few, cwd=evaluated)
+    assert "not trained on, but there are only 2" in says(*few, cwd=evaluated)
 
 
 def test_a_network_that_finds_little_is_not_sent_on_to_export(evaluated: Path) -> None:

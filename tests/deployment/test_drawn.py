@@ -41,6 +41,6 @@ def test_lists_that_are_elsewhere_are_not_needed(trained_workspace: Path, withou
     drawn: Any = export(config)
     assert drawn.shape == (32, *real.shape[1:]) and drawn.labels == np.repeat(np.arange(8), 4).tolist()  # type: ignore
     (remark,) = drawn.remarks
-    assert "no list of the config is here" in remark and "the proof took drawn images" in remark
+    assert "the list of the config is not here" in remark and "on drawn images" in remark
     with pytest.raises(ShituError, match="lists"):  # what bf16 costs is measured on real images
         export(config, precision="auto")

@@ -39,7 +39,7 @@ def test_a_threshold_is_never_above_one() -> None:
     assert lowest_threshold(copies, 0.05) is None and lowest_threshold(copies, 1.0) == -1.0
     found = thresholds(copies, copies, how="copies", labels=9, indexed=10)
     assert found.suggested is None and not any(row.threshold > 1 for row in found.promises)
-    assert found.problem is not None and "so similar that no threshold" in found.problem
+    assert found.problem is not None and "so similar to the gallery that no threshold" in found.problem
 
 
 def test_with_too_little_to_measure_on_nothing_is_suggested() -> None:
@@ -50,12 +50,12 @@ def test_with_too_little_to_measure_on_nothing_is_suggested() -> None:
         assert found.suggested is None and found.promises == [] and found.problem is not None
         assert (
             found.problem
-            == f"that takes photos of 8 classes that the network was not trained on, and there are {words}"
+            == f"measuring one takes photos of 8 classes that the network was not trained on, but there are {words}"
         )
     enough = thresholds(known, outcomes(*[[0.1] * 3] * LEAST_CLASSES), how="", labels=2, indexed=2)
     assert enough.suggested is not None and enough.suggested.threshold == pytest.approx(0.101)
     strict = thresholds(known, outcomes(*[[0.1] * 3] * LEAST_CLASSES), how="", labels=2, indexed=2, wanted=[0.001])
-    assert strict.suggested is None and "a share of 0.001 shows only in 1,000 photos" in str(strict.problem)
+    assert strict.suggested is None and "a share of 0.001 takes 1,000 photos to measure" in str(strict.problem)
 
 
 def test_what_is_promised_of_known_things() -> None:

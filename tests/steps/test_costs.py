@@ -169,7 +169,7 @@ def test_a_teacher_costs_its_features_once(workspace: Path, exported: Path) -> N
 def test_photos_of_unknown_things_and_shards_count(workspace: Path, exported: Path) -> None:
     model = ("--model", str(exported))
     cost = cost_of(workspace, "evaluate", *model, "--unknown", "data")
-    assert set(cost["seconds"]) == {"features", "ranking", "features of what is unknown", "total", "margin"}
+    assert set(cost["seconds"]) == {"features", "ranking", "features of unknown things", "total", "margin"}
     for part in ("1/2", "2/2"):
         shitu("evaluate", *model, "--shard", part, cwd=workspace)
     cost = cost_of(workspace, "evaluate", *model, "--merge", "reports/shards")

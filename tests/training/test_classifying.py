@@ -64,7 +64,7 @@ def test_evaluate_measures_the_classifier_where_the_config_asks_for_it(trained_w
     assert "label_map.txt has changed" not in done.stderr
     names = trained_workspace / "lists/label_map.txt"
     names.write_text(names.read_text().replace("0\t", "x\t").replace("1\t", "0\t").replace("x\t", "1\t"))
-    assert "a number means another class" in shitu(*words, cwd=trained_workspace).stderr
+    assert "mean something else to the model" in shitu(*words, cwd=trained_workspace).stderr
     other = [*words, *SMALL[:2], "-o", "Arch.Head.class_num=9"]
     refused = shitu(*other, cwd=trained_workspace, check=False)
     assert refused.returncode == 3 and "the head differ" in refused.stderr  # none that begins at random is measured

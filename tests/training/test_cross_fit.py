@@ -92,4 +92,4 @@ def test_not_where_the_backbone_has_seen_the_classes(space: Path) -> None:
     shutil.copytree(space / "elsewhere", space / "output/mine")
     shitu("train", "--frozen", *NETWORK, "--init-from", "output/mine/latest", "--views", "1", cwd=space)
     values = json.loads(shitu("evaluate", "--model", "output/latest", "--json", cwd=space).stdout)
-    assert values["unknown"]["suggested"] is None and "and there are none" in values["unknown"]["problem"]
+    assert values["unknown"]["suggested"] is None and "but there are none" in values["unknown"]["problem"]

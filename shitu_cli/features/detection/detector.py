@@ -137,8 +137,8 @@ class Detector(OfOneProcess):
         if self.file.suffix == ".onnx" and self._is_yolo(fixed):
             return letterbox(fixed or _yolo_size(self._network.metadata))
         self.remark = (
-            f"nothing beside {self.file} says how it wants images: they are prepared as for PP-ShiTu's detector "
-            "(infer_cfg.yml or inference.yml would say)"
+            f"there is no infer_cfg.yml or inference.yml beside {self.file}, which would say how to prepare images for "
+            "it: they are prepared as for PP-ShiTu's detector"
         )
         return PP_SHITU if fixed is None else Preprocessing(fixed)
 

@@ -150,7 +150,7 @@ def read_preparation(file: Path) -> Preprocessing:
     if not isinstance(entries, list) or not entries:
         raise DataError(
             f"{file} does not say how a detector's images are prepared",
-            hint="a detector's has a list Preprocess with Resize, NormalizeImage and Permute",
+            hint="the file of a detector has a list Preprocess with Resize, NormalizeImage and Permute",
         )
     reader, steps = Reader({}, str(file)), {}
     for number, entry in enumerate(entries):

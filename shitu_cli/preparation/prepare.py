@@ -158,7 +158,7 @@ def _where_are_they(formats: Sequence[Format]) -> Message:
     if {chosen.rank for chosen in formats} <= {ANNOTATIONS, TABLE}:
         return "is the image root right? --image-root names it"
     return [
-        "are the images unpacked, and where this layout has them? ",
+        "are the images unpacked, and in the folders that this layout has? ",
         Command("prepare", "--formats"),
         " describes it",
     ]
@@ -167,6 +167,8 @@ def _where_are_they(formats: Sequence[Format]) -> Message:
 def _known_here(rows: Rows, earlier: Mapping[str, int], reporter: Reporter) -> Mapping[str, int]:
     """Return the earlier numbers of classes; {} if none of these classes is here, as in another data set."""
     if earlier and earlier.keys().isdisjoint(map(rows.shown, set(rows.labels))):
-        reporter.info(f"none of the {len(earlier)} earlier classes is here: classes are numbered anew")
+        reporter.info(
+            f"none of the {len(earlier)} classes of the last run is in these images: classes are numbered from 0 again"
+        )
         return {}
     return earlier

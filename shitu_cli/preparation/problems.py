@@ -97,11 +97,11 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "animated": Kind("warning", "an image of several frames or pages", "nothing: the first one is used"),
     "plain": Kind(
         "warning",
-        "of one colour as it is read, so that nothing shows",
-        "look at it: what only transparency or the lowest of 16 bits show is lost; save it as an 8-bit JPEG or PNG",
+        "an image that is of one colour when it is read, so that it shows nothing",
+        "look at it: what only its transparency or the lowest of 16 bits show is lost; save it as an 8-bit JPEG or PNG",
     ),
-    "tiny": Kind("warning", "smaller than 32 pixels", "replace it by a larger one"),
-    "extreme-aspect": Kind("warning", "more than 5 times as long as wide", "crop it to the object"),
+    "tiny": Kind("warning", "an image smaller than 32 pixels", "replace it by a larger one"),
+    "extreme-aspect": Kind("warning", "an image more than 5 times as long as wide", "crop it to the object"),
     "singleton": Kind("warning", "a class with one image to train on", "add images: one alone teaches little"),
     "few-for-sampler": Kind(
         "warning", "a class with fewer images than the sampler draws", "nothing: the sampler repeats them"
@@ -113,7 +113,7 @@ PROBLEM_KINDS: dict[str, Kind] = {
     ),
     "one-query-class": Kind(
         "warning",
-        "the only class of all queries",
+        "all queries are of this one class",
         "are the labels of this part placeholders? then move its list away",
     ),
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
@@ -149,7 +149,7 @@ PROBLEM_KINDS: dict[str, Kind] = {
     ),
     "several-names": Kind(
         "warning",
-        "a label that is several others together, such as tags in one cell",
+        "a label made of several other labels, such as tags in one cell",
         "nothing if each combination is to be a class; else keep one name for each image",
     ),
     "broken-name": Kind("warning", "a line break in the name of a class", "nothing: it is read as a space"),

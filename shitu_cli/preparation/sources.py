@@ -236,7 +236,7 @@ class _Finder:
         from shitu_cli.preparation.problems import Problems
 
         if path.name == "label_map.txt":
-            raise UsageError(f"{path} names classes, it is no list of images")
+            raise UsageError(f"{path} is a list of classes, not of images", hint="name a list or folder of images")
         image_root = self.image_root(path)
         if image_root is not None:  # one of our own: its columns are separated by tabs, whatever the names hold
             self.images.extend(images_of_list(path, image_root))

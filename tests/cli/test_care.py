@@ -208,7 +208,7 @@ def test_another_data_set_is_numbered_anew(workspace: Path, make_images: MakeIma
     make_images(workspace / "other" / "x", classes=2, seed=5)
     make_images(workspace / "other" / "y", classes=2, seed=6)
     done = shitu("prepare", "other", "--depth", "2", cwd=workspace)
-    assert "classes are numbered anew" in done.stdout and "class_num: 6 → 4" in done.stdout
+    assert "classes are numbered from 0 again" in done.stdout and "class_num: 6 → 4" in done.stdout
 
 
 def test_pictures_of_many_kinds(tmp_path: Path, make_images: MakeImages) -> None:

@@ -83,7 +83,7 @@ def test_a_label_map_that_was_edited_names_every_class_once(tmp_path: Path) -> N
     (tmp_path / "label_map.txt").write_text("0\tapple\n1\tpear\n1\tplum\n")
     with pytest.raises(DataError, match="the label 1 has two names, 'pear' and 'plum'"):
         images_of_list(tmp_path / "a.txt", ".")
-    with pytest.raises(UsageError, match="names classes, it is no list of images"):
+    with pytest.raises(UsageError, match="is a list of classes, not of images"):
         find_images([str(tmp_path / "label_map.txt")])
 
 

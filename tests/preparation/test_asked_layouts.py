@@ -58,7 +58,7 @@ def folders_that_name_a_split_and_a_class(root: Path) -> tuple[str, ...]:
 def an_archive_unpacked_into_itself(root: Path) -> tuple[str, ...]:
     many(root, "cells/{name}/{i}.jpg")
     many(root, "cells/cells/{name}/c{i}.jpg")
-    return ("cells/cells: 4 folders in it are called like those beside it", "two classes", "data/cells/cells")
+    return ("cells/cells: 4 folders in it have the names of folders beside it", "two classes", "data/cells/cells")
 
 
 def folders_of_cameras_above_those_of_classes(root: Path) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def product_and_price(path: str) -> tuple[str, ...]:
 def voc_beside_the_images(root: Path) -> tuple[str, ...]:
     voc(root, "{name}/{i}.jpg", product_and_price)
     return (
-        "its boxes are called 'product' (16), 'price' (4), its folders apple, lemon, pear, ...: which of both",
+        "its boxes are called 'product' (16), 'price' (4), its folders apple, lemon, pear, ...: which of the two",
         "apple/0.xml: object 1: a box in apple/0.jpg is 'product'",
         "--depth 1 if the folders are",
         "--format class-tree if whole images",
@@ -58,7 +58,7 @@ def coco_of_splits(root: Path) -> tuple[str, ...]:
     boxes = [{"image_id": n, "category_id": 1 + n % 2, "bbox": [2, 2, 20, 20], "id": n} for n in range(len(right))]
     names = [{"id": 1, "name": "商品"}, {"id": 2, "name": "sku2"}]
     write_json(root / "all.json", {"images": images, "annotations": boxes, "categories": names})
-    return ("which of both are the classes", "--format coco")
+    return ("which of the two are the classes", "--format coco")
 
 
 @pytest.mark.parametrize("build", builders(globals(), "tuple[str, ...]"))

@@ -188,9 +188,7 @@ def test_names_that_differ_by_signs_between_words_are_said(tmp_path: Path) -> No
 
 def test_names_of_images_that_say_splits_are_said_to_say_none(tmp_path: Path) -> None:
     many(tmp_path, "{name}/train_{i}.jpg"), many(tmp_path, "{name}/test_{i}.jpg", 2)
-    assert any(
-        "names of images such as plum/train_3.jpg are not taken" in line for line in read(tmp_path).rows.readings
-    )
+    assert any("not names of images such as plum/train_3.jpg" in line for line in read(tmp_path).rows.readings)
 
 
 @pytest.mark.parametrize(

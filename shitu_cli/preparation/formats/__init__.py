@@ -134,7 +134,7 @@ def read_source(
             rows.unused = archives_beside(source, rows.paths) | rows.unused
         if set(rows.splits) <= {""} and splits_of_names(rows.paths):
             rows.readings.append(
-                f"splits: names of images such as {rows.paths[-1]} are not taken for them, but folders are"
+                f"splits: only folders are taken as splits, not names of images such as {rows.paths[-1]}"
             )
         tidy_names(rows, problems)
         report_empty_words(rows, problems)

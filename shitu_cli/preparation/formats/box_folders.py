@@ -44,7 +44,7 @@ def refuse_general_names(source: Source, rows: Rows, name: str) -> None:
     number = next(n for n in rows.boxes if rows.shown(rows.labels[n]) in general)
     shown = short_list([f"{label!r} ({count:,})" for label, count in names.most_common()])
     raise UsageError(
-        f"{source.path}: its boxes are called {shown}, its folders {short_list(innermost)}: which of both are the "
+        f"{source.path}: its boxes are called {shown}, its folders {short_list(innermost)}: which of the two are the "
         "classes?",
         details=[f"{rows.where(number)}: a box in {rows.paths[number]} is {rows.shown(rows.labels[number])!r}"],
         hint="--depth 1 if the folders are, and each box is an image of its folder's class; --format class-tree if "

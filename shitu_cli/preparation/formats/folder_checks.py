@@ -67,15 +67,16 @@ def refuse_copies(source: Source, labels: Mapping[Label, str]) -> None:
             first, again = (labels[label] for label in pairs[0])
             folder = source.base / again.rpartition("/")[0]
             raise UsageError(
-                f"{folder}: {counted(len(pairs), 'folder')} in it are called like those beside it: one class each?",
-                details=[f"{first} and {again} would be two classes"],
+                f"{folder}: {counted(len(pairs), 'folder')} in it have the names of folders beside it: are they "
+                "the same classes?",
+                details=[f"{first} and {again} would be read as two classes"],
                 hint=[
                     "to read these alone: ",
                     Command("prepare", folder),
-                    f"; or --depth {len(pairs[0][1])} if they are others",
+                    f"; or --depth {len(pairs[0][1])} if they are other classes",
                 ]
                 if folder.is_dir()
-                else f"leave them out of the archive; or --depth {len(pairs[0][1])} if they are others",
+                else f"leave them out of the archive; or --depth {len(pairs[0][1])} if they are other classes",
             )
 
 

@@ -202,7 +202,7 @@ class Layout:
         if direct or not several or self.split_folders or len(above) > MOST_SOURCES or not folders[0].is_dir():
             return []
         merge = Command("prepare", "--merge", *folders)
-        parts = ", or train and test if that is what these folders are, renamed so" if len(above) < 4 else ""
+        parts = "; if these folders are splits, rename them to train and test" if len(above) < 4 else ""
         return [f"; or, if {inner[0].label[-1]} is one class: ", merge, parts]
 
 

@@ -12,11 +12,11 @@ _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAA
 _TEXTS = {
     400: "The request is damaged.",
     401: "The API key is missing or wrong.",
-    403: "Not from here, or not on a server that only reads.",
+    403: "Not allowed from this address, or on a server that is read-only.",
     413: "The request is larger than the server takes.",
-    422: "What the request holds cannot be used; `details` names each problem.",
-    429: "Too much waits already: `Retry-After` says when to come back.",
-    503: "Not now: `Retry-After` says when to come back.",
+    422: "The content of the request cannot be used; `details` names each problem.",
+    429: "Too many images or changes are waiting: `Retry-After` says in how many seconds to try again.",
+    503: "The server cannot answer now: `Retry-After` says in how many seconds to try again.",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorReply, "description": text} for status, text in _TEXTS.items()

@@ -22,14 +22,14 @@ class Metrics:
         )
         self._seconds = Histogram(
             "shitu_request_seconds",
-            "From the first byte to the answer.",
+            "Time from the first byte of a request to its answer.",
             ("route",),
             buckets=SECONDS,
             registry=registry,
         )
         self._images = Counter("shitu_images", "Images that went through the network.", registry=registry)
         self._batches = Histogram(
-            "shitu_batch_images", "Images that went through it together.", buckets=SIZES, registry=registry
+            "shitu_batch_images", "Images that went through the network together.", buckets=SIZES, registry=registry
         )
         self._network = Counter("shitu_network_seconds", "Time that the network took.", registry=registry)
         self._searches = Counter("shitu_searches", "Features that were searched for.", registry=registry)

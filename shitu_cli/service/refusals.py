@@ -93,13 +93,15 @@ def malformed(problems: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) 
         elif problem["type"] == "missing" and not problem["loc"]:
             text = "it is empty"
         elif problem["type"] == "extra_forbidden":
-            text = f"there is no such option here; there is {', '.join(known) or 'none'}"
+            text = (
+                f"there is no such option here, only {', '.join(known)}" if known else "this address takes no options"
+            )
         elif problem["type"] == REPEATED:
             text = "given more than once" + ("; labels takes one for each image" if place == "label" else "")
         else:
             text = str(problem["msg"]).removeprefix("Value error, ")
         details.append(f"{place}: {text}")
-    return Refusal(UNPROCESSABLE, "the request is not as described", details=details, hint=DESCRIPTION)
+    return Refusal(UNPROCESSABLE, "the request does not have the expected form", details=details, hint=DESCRIPTION)
 
 
 def unexpected() -> Refusal:

@@ -17,9 +17,9 @@ LABEL_CHARACTERS = 300
 def _plain_label(text: str) -> str:
     text = text.strip()
     if not text:
-        raise ValueError("a label has at least one visible character")
+        raise ValueError("a label needs at least one visible character")
     if HIDDEN.search(text) or "\n" in text or "\t" in text:
-        raise ValueError("a label is one line without control characters")
+        raise ValueError("a label must be one line without control characters")
     return text
 
 
@@ -52,15 +52,15 @@ class NoOptions(Options):
 
 
 class SearchOptions(Options):
-    top: Annotated[int, Field(ge=1, le=MOST, description="Neighbours of each answer.")] = 5
+    top: Annotated[int, Field(ge=1, le=MOST, description="How many neighbours to return for each image.")] = 5
 
 
 class AddOptions(Options):
     label: Annotated[Label | None, Field(description="The label of all images.")] = None
-    labels: Annotated[list[Label] | None, Field(description="Instead: one label for each image.")] = None
-    correct: Annotated[bool, Field(description="Let items of the same image under other labels leave the index.")] = (
-        False
-    )
+    labels: Annotated[
+        list[Label] | None, Field(description="One label for each image, in their order, in place of `label`.")
+    ] = None
+    correct: Annotated[bool, Field(description="Remove items of the same image with other labels.")] = False
     box: Annotated[Box | None, Field(description="Add this part of each image; as text: 10,20,110,220.")] = None
 
     @field_validator("box", mode="before")
@@ -73,23 +73,25 @@ class AddOptions(Options):
     @classmethod
     def _not_empty(cls, box: list[float] | None) -> list[float] | None:
         if box is not None and not (box[0] < box[2] and box[1] < box[3]):
-            raise ValueError("the left side of a box is left of its right one, and its top above its bottom")
+            raise ValueError("the left side of a box must be left of its right side, and its top above its bottom")
         return box
 
 
 class RemoveRequest(Options):
     ids: list[Id] = Field(default_factory=list, examples=[[12, 13]])
-    labels: Annotated[list[str], Field(description="Every item of these labels.")] = Field(default_factory=list)
+    labels: Annotated[list[str], Field(description="Remove every item with one of these labels.")] = Field(
+        default_factory=list
+    )
 
 
 class Verdict(BaseModel):
-    label: Annotated[str | None, Field(description="null: unknown.")]
+    label: Annotated[str | None, Field(description="What the image shows; null: unknown.")]
     unknown: bool
     nearest: Annotated[str | None, Field(description="The label that wins the votes, known or not.")]
-    score: Annotated[float, Field(description="The best cosine of its images.")]
-    confidence: Annotated[float, Field(description="Its share of the votes.")]
-    margin: Annotated[float, Field(description="How much nearer it is than the next label.")]
-    agreeing: Annotated[int, Field(description="How many of the voters have this label.")]
+    score: Annotated[float, Field(description="The highest cosine of the images of `nearest`.")]
+    confidence: Annotated[float, Field(description="The share of the votes that `nearest` got.")]
+    margin: Annotated[float, Field(description="How much more similar `nearest` is than the next label.")]
+    agreeing: Annotated[int, Field(description="How many of the voters, the nearest images, are of `nearest`.")]
     voters: int
 
 
@@ -106,8 +108,12 @@ class Match(Item):
 class Thing(BaseModel):
     answer: Verdict
     matches: list[Match]
-    box: Annotated[list[float] | None, Field(description="Where it is: left, top, right, bottom in pixels.")] = None
-    box_score: Annotated[float | None, Field(description="How sure the detector is; null: the whole image.")] = None
+    box: Annotated[list[float] | None, Field(description="Where the thing is: left, top, right, bottom in pixels.")] = (
+        None
+    )
+    box_score: Annotated[
+        float | None, Field(description="How sure the detector is, from 0 to 1; null: the whole image was used.")
+    ] = None
 
 
 class Result(Thing):
@@ -117,7 +123,9 @@ class Result(Thing):
 
 
 class SearchReply(BaseModel):
-    threshold: Annotated[float | None, Field(description="Below it an image is unknown; null: never.")]
+    threshold: Annotated[
+        float | None, Field(description="Score below which an image is unknown; null: no image is unknown.")
+    ]
     results: Annotated[list[Result], Field(description="One for each image, in order.")]
 
     model_config = ConfigDict(
@@ -145,14 +153,18 @@ class SearchReply(BaseModel):
 
 
 class FeaturesReply(BaseModel):
-    model: Annotated[str, Field(description="Features compare only if this is the same.")]
+    model: Annotated[
+        str, Field(description="Fingerprint of the model; only features of the same model can be compared.")
+    ]
     features: Annotated[list[list[float]], Field(description="Unit vectors, one for each image.")]
 
 
 class AddReply(BaseModel):
-    added: Annotated[list[Item], Field(description="Stored for good when this answer comes.")]
+    added: Annotated[
+        list[Item], Field(description="Items that were added; they are stored on disk by the time of this answer.")
+    ]
     replaced: Annotated[int, Field(description="Photos that were in the index already.")]
-    removed: Annotated[list[Item], Field(description="Items that left the index for them (`correct`).")]
+    removed: Annotated[list[Item], Field(description="Items that were removed in return (`correct`).")]
     count: Annotated[int, Field(description="Items in the index now.")]
 
 
@@ -184,13 +196,19 @@ class StatsReply(BaseModel):
     feature_size: int
     model: str
     engine: str
-    detector: Annotated[str | None, Field(description="What finds the things in an image; null: nothing does.")]
+    detector: Annotated[
+        str | None, Field(description="The detector that finds things in an image; null: images are used whole.")
+    ]
     threshold: float | None
-    threshold_source: Annotated[str, Field(description="measured, given or none.")]
-    threshold_meaning: Annotated[list[str], Field(description="What it does to known and unknown things.")]
+    threshold_source: Annotated[str, Field(description="Where the threshold is from: measured, given or none.")]
+    threshold_meaning: Annotated[
+        list[str], Field(description="What the threshold does to photos of known and unknown things.")
+    ]
     read_only: bool
     waiting: Annotated[int, Field(description="Images that wait for the network.")]
-    remark: Annotated[str, Field(description="Why what lies on the disk is not what answers; usually empty.")]
+    remark: Annotated[
+        str, Field(description="Why the server does not use the model or index that is on disk; usually empty.")
+    ]
 
 
 class Point(BaseModel):
@@ -203,12 +221,16 @@ class Point(BaseModel):
 class Confusion(BaseModel):
     label: str
     other: str
-    count: Annotated[int, Field(description="Images of one whose nearest other image shows the other.")]
+    count: Annotated[
+        int, Field(description="How many images of either label have one of the other as their most similar image.")
+    ]
 
 
 class MapReply(BaseModel):
     points: list[Point]
-    explained: Annotated[float, Field(description="The share of all variance that two dimensions show.")]
+    explained: Annotated[
+        float, Field(description="The share of the variance of the features that the two dimensions show.")
+    ]
     confusions: list[Confusion]
     total: Annotated[int, Field(description="Items in the index; the map shows at most 2,000.")]
 

@@ -93,8 +93,8 @@ def misfit_of(
 
 
 _SETTINGS = (
-    "the block Arch of the config must be that of the training: with weights of this program, it is in the config.yaml "
-    "beside them"
+    "the block Arch of the config must be the one that the weights were trained with: weights of this program have it "
+    "in the config.yaml beside them"
 )
 
 

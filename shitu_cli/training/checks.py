@@ -132,7 +132,7 @@ def _training_data(
 def _check_projection(config: Config) -> None:
     if config.Global.projection and config.Arch.neck is not None:
         raise ConfigError(
-            "Global.projection: it replaces the neck, but the config has one",
+            "Global.projection: a projection takes the place of a neck, but the config has one",
             hint="leave out Arch.Neck, or set Global.projection to false",
         )
 
@@ -260,5 +260,5 @@ def _gaps(labels: np.ndarray, needed: int, list_path: Path) -> list[str]:
     first = int(np.argmax(present != np.arange(len(present))))
     return [
         f"{needed - len(present):,} of the labels 0 to {needed - 1} of {list_path.name} have no images, such as {first}"
-        ": each is a class for the head (-o DataLoader.Train.dataset.relabel=True numbers those with images from 0)"
+        ": the head has a class for each (-o DataLoader.Train.dataset.relabel=True numbers those with images from 0)"
     ]

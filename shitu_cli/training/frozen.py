@@ -182,11 +182,11 @@ def _better(closed: _Learned, trained: _Learned, tell: Callable[[str], None]) ->
     if closed.metrics is None or trained.metrics is None:
         return trained
     scores = closed.metrics[METRIC], trained.metrics[METRIC]
-    text = f"in closed form {METRIC} {scores[0]:.4f}, trained further {scores[1]:.4f}"
+    text = f"{METRIC} with the projection in closed form {scores[0]:.4f}, after training it further {scores[1]:.4f}"
     if scores[1] >= scores[0]:
         tell(text)
         return trained
-    tell(f"{text}: the projection in closed form is kept")
+    tell(f"{text}: the one in closed form is kept")
     return closed
 
 
@@ -213,12 +213,15 @@ def _introduction(
     config: Config, dataset: RecDataset, before: Mapping[str, float] | None, closed: bool, views: int
 ) -> list[str]:
     if closed:
-        way = "the gallery holds the trained classes: linear discriminant analysis"
+        way = "the gallery holds the trained classes, so the projection is a linear discriminant analysis"
     else:
-        way = "the gallery holds new classes: a whitening, or what does better on the evaluation lists"
+        way = (
+            "the gallery holds new classes, so the projection is a whitening, or whichever projection does "
+            "better on the evaluation lists"
+        )
     return [
         f"{counted(len(dataset), 'image')} of {counted(dataset.class_num, 'class', 'classes')}, "
-        f"{counted(views, 'view')} of each, through {config.Arch.backbone.name}, whose weights do not change",
+        f"{counted(views, 'view')} of each, go through {config.Arch.backbone.name}, whose weights do not change",
         *([] if before is None else [f"before training: {METRIC} {before[METRIC]:.4f}"]),
         way,
     ]
@@ -243,7 +246,7 @@ def _save(
     if result.after is not None:
         lines.append(f"after: {METRIC} {result.after[METRIC]:.4f}, with features of {result.size} values")
     if not result.projected:
-        lines.append("the bare features are better on these lists: best_model is the network without the projection")
+        lines.append("features without the projection are better on these lists: best_model is the network without it")
     return lines
 
 

@@ -88,8 +88,8 @@ def _networks(file: Path, prefix: Path, training: Training) -> dict[str, np.ndar
     missing = [name for name, arrays in parts.items() if not arrays]
     if missing:
         raise DataError(
-            f"{file} holds no weights of {' and '.join(missing)}: it was not saved by a run of these networks "
-            f"({', '.join(names)}), with which the names of their weights begin",
+            f"{file} holds no weights of {' and '.join(missing)}: it was not saved by a run of the networks "
+            f"{', '.join(names)}, as the names of their weights would begin with these",
             hint=new_run_from(prefix),
         )
     return {_ours(f"{part}.{name}", training): array for part in names for name, array in parts[part].items()}

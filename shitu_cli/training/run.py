@@ -160,7 +160,7 @@ def _resume(trainer: Trainer, prefix: Path, log: RunLog, reporter: Reporter) -> 
     hint: Message = ["start a new run from its weights: ", Command("train", "--init-from", prefix)]
     _restore(trainer, saved, prefix, elsewhere=elsewhere, hint=hint)
     state = trainer.state
-    exact = "" if comparison.listed else ", to the same bits as without the interruption"
+    exact = "" if comparison.listed else ", exactly as without the interruption"
     log.tell(reporter, f"continuing at epoch {state.epoch + 1}, batch {state.step_in_epoch + 1}{exact}")
     log.record("resume", epoch=state.epoch, step=state.global_step, changes=comparison.listed)
 

@@ -23,8 +23,8 @@ def take_score(state: LoopState, metrics: Mapping[str, float], score: str, sched
         raise TrainingError(f"the evaluation has no metric {score}, only {', '.join(metrics)}")
     if not is_meaningful(metrics):
         shown = (
-            f"no {score}: the features of different images nearly coincide, for {metrics[UNDECIDED]:.0%} of the "
-            "queries rounding would decide which image comes first"
+            f"{score} cannot be measured: the features of different images nearly coincide, so that for "
+            f"{metrics[UNDECIDED]:.0%} of the queries rounding would decide which image comes first"
         )
         return state.best_score is None, _line(state, shown)
     if state.best_score not in [item.get(score) for item in state.evaluations[:-1]]:  # it is of another metric

@@ -74,7 +74,7 @@ def find_teacher(config: Config) -> TeacherLoss | None:
     """Return the loss that names a teacher; raise ConfigError for two, or for a head without all logits."""
     losses = [loss for loss in config.Loss if isinstance(loss, TeacherLoss)]
     if len(losses) > 1:
-        raise ConfigError("Loss.Train: several losses name a teacher", hint="leave one TeacherLoss")
+        raise ConfigError("Loss.Train: several losses name a teacher", hint="keep only one TeacherLoss")
     if not losses:
         return None
     head = config.Arch.head

@@ -45,16 +45,17 @@ class Unlabelled:
         if not self.left_out:
             return text
         lists = ", ".join(f"{count:,} of the {name} list" for name, count in self.left_out.items())
-        return f"{text} (left out, as they have labels or measure the result: {lists})"
+        return f"{text} (left out, as they have labels or are for evaluation: {lists})"
 
     def too_many_views(self, views: int, shown: int) -> list[str]:
         """Return a remark if training shows less than half of the views, `shown` of them, that a teacher looks at."""
         count = len(self.dataset)
         if 2 * shown > views * count:
             return []
+        fewer = f"-o Loss.Train.TeacherLoss.views={max(1, round(shown / count))}"
         return [
-            f"the teacher looks at {views * count:,} crops of images without labels, and training shows {shown:,} of "
-            f"them: more --epochs show more, -o Loss.Train.TeacherLoss.views={max(1, round(shown / count))} is cheaper"
+            f"the teacher looks at {views * count:,} crops of images without labels, but training shows only {shown:,} "
+            f"of them: train more --epochs, or let it look at fewer with {fewer}"
         ]
 
 

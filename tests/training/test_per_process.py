@@ -144,7 +144,7 @@ def test_two_processes_resume_to_the_bit_and_evaluation_changes_nothing(workspac
     assert json.loads(inside.with_suffix(".pdstates").read_text())["state"]["step_in_epoch"] > 0
     keep_only(output, inside)
     done = shitu(*RUN, *options, "--resume", cwd=workspace)
-    assert "to the same bits" in done.stdout
+    assert "exactly as without the interruption" in done.stdout
     assert_same(parts(output / "latest"), whole)
     shutil.rmtree(output)
     shitu(*RUN, *options, "--eval-during-train", "false", cwd=workspace)

@@ -51,7 +51,7 @@ def test_average_memory_and_plateau_continue_to_the_same_bits(workspace: Path) -
     assert min(rates(kept / "train.log")) < 0.02 and header["state"]["schedule"]
 
     done = shitu(*RUN, *SAVING, "--resume", cwd=workspace)
-    assert "to the same bits" in done.stdout + done.stderr
+    assert "exactly as without the interruption" in done.stdout + done.stderr
     again = parts(output / "latest")
     for part, arrays in whole.items():
         assert arrays.keys() == again[part].keys()

@@ -92,11 +92,14 @@ def test_a_divided_run_resumes_to_the_bit_and_loads_anywhere(workspace: Path) ->
     for path in [*output.glob("latest.*"), *output.glob("best_model.*"), *output.glob("checkpoints/*")]:
         if "save_000003" not in path.name:
             path.unlink()
-    assert "to the same bits" in shitu_process("train", "--resume", "--devices", "cpu:2", cwd=workspace).stdout
+    assert (
+        "exactly as without the interruption"
+        in shitu_process("train", "--resume", "--devices", "cpu:2", cwd=workspace).stdout
+    )
     resumed = read_paddle(output / "latest.pdparams")
     assert all(np.array_equal(resumed[name], weights[name]) for name in weights)
     one = shitu_process("train", "--resume", "--epochs", "3", cwd=workspace)
-    assert "processes: 2 then, 1 now" in one.stderr and "to the same bits" not in one.stdout
+    assert "processes: 2 then, 1 now" in one.stderr and "exactly as without the interruption" not in one.stdout
     shitu_process("evaluate", cwd=workspace)
 
 

@@ -102,4 +102,4 @@ def test_training_ends_where_evaluations_bring_nothing_more(workspace: Path, sta
 
 def test_a_projection_needs_the_place_of_the_neck(workspace: Path) -> None:
     done = shitu("train", "-o", "Global.projection=True", cwd=workspace, check=False)
-    assert done.returncode == 4 and "Global.projection: it replaces the neck" in done.stderr
+    assert done.returncode == 4 and "Global.projection: a projection takes the place of a neck" in done.stderr

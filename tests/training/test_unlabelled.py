@@ -231,7 +231,7 @@ def test_batches_with_labels_stay_and_a_resumed_epoch_continues(workspace: Path,
 def test_views_that_training_does_not_show_are_told(workspace: Path, more: Path) -> None:
     unlabelled = found(workspace, more)
     assert unlabelled.too_many_views(8, 17) == []
-    assert "views=2 is cheaper" in unlabelled.too_many_views(8, 9)[0]
+    assert "TeacherLoss.views=2" in unlabelled.too_many_views(8, 9)[0]
 
 
 def test_what_needs_labels_is_refused(workspace: Path, more: Path) -> None:

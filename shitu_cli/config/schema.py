@@ -36,8 +36,8 @@ class GlobalConfig(Keys):
     pretrained_model: Annotated[str | None, "weights of the whole network to start from"] = None
     output_dir: Annotated[str, "folder for checkpoints and logs"] = "./output"
     device: Annotated[str, "auto, cpu, gpu or gpu:1"] = "auto"
-    seed: Annotated[Natural | None, "start of all random numbers; null: 0"] = None
-    epochs: Annotated[Count, "how often training goes through the images"] = 20
+    seed: Annotated[Natural | None, "seed of all random numbers; null: 0"] = None
+    epochs: Annotated[Count, "how many times training goes through the images"] = 20
     save_interval: Annotated[
         int, Range(-1), "epochs from one save to the next; 0 and -1, with which PaddleClas keeps no epoch_N, mean 1"
     ] = 1
@@ -49,7 +49,9 @@ class GlobalConfig(Keys):
     iter_per_epoch: Annotated[
         Count | None, "batches of an epoch, in several passes if the images make fewer; null: one pass"
     ] = None
-    early_stop: Annotated[Count | None, "evaluations without a better one after which training ends; null: none"] = None
+    early_stop: Annotated[
+        Count | None, "training ends after this many evaluations without a better one; null: never"
+    ] = None
     projection: Annotated[
         bool, "whether evaluations try a closed-form projection of the features, which best_model then has as its neck"
     ] = False

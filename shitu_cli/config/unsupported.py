@@ -21,24 +21,24 @@ _METABIN = (
 # Keys by their dotted names, of which a pattern must match the end.
 _KEYS: tuple[tuple[str, str], ...] = (
     (r"Slim", _SLIM),
-    (r"DistillationModel", "its place is Arch.name"),
+    (r"DistillationModel", "give it as the value of Arch.name"),
     (r"Global\.use_dali", f"images are decoded by this program's own threads: {_OUT}"),
     (r"Global\.export_for_fd", f"the exported files are those that FastDeploy reads anyway: {_OUT}"),
     (r"Global\.d2s_train_image_shape", f"training does not trace the network: {_OUT}"),
-    (r"Global\.max_num_latest_checkpoint", "how many saves are kept is an option: shitu train --keep 5"),
+    (r"Global\.max_num_latest_checkpoint", "an option says how many saves to keep: shitu train --keep 5"),
     (r"Global\.(train_mode|warmup_iter)", f"there is one way to train here ({_METABIN}): {_OUT}"),
     (r"Global\.(iters|start_eval_iter)", "training is counted in epochs: set Global.epochs and iter_per_epoch"),
     (r"Global\.use_multilabel", _MULTI),
-    (r"Optimizer_metric", "an optimiser of its own for a loss is an entry of Optimizer with that loss as its scope"),
+    (r"Optimizer_metric", "to give a loss its own optimiser, add an entry to Optimizer with that loss as its scope"),
     (r"Global\.(warmup_epoch_idml|find_unused_parameters|use_fused_attn|use_fused_linear)", _OUT),
-    (r"Backbone\.(return_patterns|return_stages|stop_after)", "Arch.BackboneStopLayer.name says where a network ends"),
+    (r"Backbone\.(return_patterns|return_stages|stop_after)", "set Arch.BackboneStopLayer.name to its last layer"),
     (r"Backbone\.freeze_befor", "Arch.Backbone.freeze_at fixes the first layers"),
     (r"Backbone\.(input_image_channel|in_channels)", f"images have three channels here: {_OUT}"),
     (r"Backbone\.(data_format|use_fused_\w+|max_pool)", f"the layout and the kernels are chosen here: {_OUT}"),
-    (r"Arch\.(pretrained|use_ssld)", "recognition says it of the backbone: Arch.Backbone.pretrained"),
-    (r"Global\.use_(gpu|xpu|npu|mlu)", "Global.device says it: cpu or gpu"),
+    (r"Arch\.(pretrained|use_ssld)", "set it for the backbone: Arch.Backbone.pretrained"),
+    (r"Global\.use_(gpu|xpu|npu|mlu)", "set Global.device instead: cpu or gpu"),
     (r"PPLCNetV2\.use_last_conv", "the last convolution is always there; class_expand is the size of its output"),
-    (r"VehicleNeck\.weight_attr", "its weights begin as those of Paddle's convolutions; FC has weight_attr"),
+    (r"VehicleNeck\.weight_attr", "its weights always start as Paddle's convolutions do; use the neck FC to choose"),
     (r"VehicleNeck\.\w+", "it is a 1x1 convolution on the pooled map, which has one pixel"),
     (r"DistillationDistanceLoss\.reduction", "the difference is the mean over all values"),
     (r"Cyclic\.scale_fn", "a config cannot hold a function: mode chooses one of three"),
@@ -68,7 +68,7 @@ _VALUES: tuple[tuple[str, str, str], ...] = (
     (
         r"Arch\.name",
         r"AttentionModel",
-        "of networks that learn from each other, DistillationModel exists here",
+        "for networks that learn from each other, use DistillationModel",
     ),
 )
 _ALONE = (
@@ -81,8 +81,8 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
     "backbone": (
         (r"ResNet50_metabin", _METABIN),
         (r"(EVA|MAE|MOCOV3|BEiTv2|CAE|CoCa|React|LaCLIP|Unicom|DINO\w*)_vit_\w+|CLIP_large_patch14_224_aesthetic|ViT_\w+|"
-         r"DeiT_\w+", "of the transformers, CLIP_vit_… and timm's vit_… exist here"),
-        (r"AdaFace_IR_(152|200|SE_(50|101|152|200))", "of these, AdaFace_IR_18 to AdaFace_IR_101 exist here"),
+         r"DeiT_\w+", "use another transformer: CLIP_vit_… or timm's vit_…"),
+        (r"AdaFace_IR_(152|200|SE_(50|101|152|200))", "use one of AdaFace_IR_18 to AdaFace_IR_101"),
         (r"(SwinTransformer|SwinTransformerV2|CSWinTransformer|TwinsSVT|alt_gvt|pcpvt|PVT_V2|LeViT|TNT|MobileViT|NextViT|"
          r"ConvNeXt|HRNet|Fix_ResNeXt|PPLCNetV3|SE_HRNet|PPHGNet|PPHGNetV2|GoogLeNet|InceptionV\d|Inception|Xception|DenseNet|DLA|DPN|DarkNet|"
          r"CSPDarkNet|CSPNet|EfficientNet|EfficientNetV2|EfficientNetB\d|ESNet|GhostNet|GvT|HarDNet|MicroNet|MixNet|"
@@ -96,7 +96,7 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"MetaBNNeck", _METABIN),
         (r"IDMLNeck", "use FC"),
     ),
-    "head": ((r"CosFace", "CosMargin is the same margin"), (r"CircleLoss", "CircleMargin is the same margin")),
+    "head": ((r"CosFace", "use CosMargin, which is the same"), (r"CircleLoss", "use CircleMargin, which is the same")),
     "loss": (
         (r"CELossForMetaBIN|TripletLossForMetaBIN|IntraDomainScatterLoss|InterDomainShuffleLoss", _METABIN),
         (r"MultiLabel\w*Loss|ASLLoss|RAMLoss\w*", _MULTI),
@@ -104,14 +104,14 @@ _CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"MixCELoss|CEwithOneHotLoss|SoftTargetCrossEntropy|SoftSuppressionLoss|CCSSL\w*|SoftSupConLoss|GoogLeNetLoss|"
          r"BCELoss|CELossForUnlabel\w*",
          "it is for mixed or missing labels: use CELoss"),
-        (r"(IDML|Softmax)?ProxyAnchorLoss|IDMLProxyAnchorLoss", "ProxyAnchor is the same loss"),
+        (r"(IDML|Softmax)?ProxyAnchorLoss|IDMLProxyAnchorLoss", "use ProxyAnchor, which is the same loss"),
         (r"Distillation(RKD|WSL|SKD|MultiLabel|DIST|Pair)Loss|(KLDiv|RKD|DKD|DIST|MGD|WSL|SKD|AFD|PEFD|DML|Distance)Loss",
-         "of distillation, Distillation{GTCE,DML,CE,Distance,KLDiv,DKD}Loss exist here"),
+         "use one of Distillation{GTCE,DML,CE,Distance,KLDiv,DKD}Loss"),
     ),
     "metric": (
         (r"ATTRMetric|HammingDistance|MultiLabelMAP|AccuracyScore|MultilabelMeanAccuracy", _MULTI),
-        (r"TprAtFpr", "the threshold that keeps strangers out is what `shitu evaluate` measures: --far"),
-        (r"HashMAP", "mAP on binary features is the same: Global.feature_binarize: sign"),
+        (r"TprAtFpr", "`shitu evaluate --far` measures the threshold that keeps unknown things out"),
+        (r"HashMAP", "use mAP with Global.feature_binarize: sign, which is the same"),
         (r"GoogLeNetTopkAcc|DistillationTopkAcc", "use TopkAcc"),
     ),
     "optimizer": ((r"AdamWDL|Lamb|Lars", "use AdamW"),),

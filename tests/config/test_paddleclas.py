@@ -46,7 +46,7 @@ def test_what_they_have_and_we_have_not_is_explained_and_can_be_left_out(tmp_pat
         ({"backbone": "{name: ResNet50_metabin}"}, "MetaBIN trains in two phases"),
         ({"neck": "{name: FRFNNeck, num_features: 8}"}, "use FC with the same sizes"),
         ({"losses": "    - MultiLabelLoss: {weight: 1.0}"}, "it is for images with several labels"),
-        ({"losses": "    - DistillationRKDLoss: {weight: 1.0}"}, "of distillation"),
+        ({"losses": "    - DistillationRKDLoss: {weight: 1.0}"}, "use one of Distillation"),
         ({"ops": "        - Cutout: {n_holes: 1}"}, "RandomErasing exist here"),
         ({"sampler": "{name: DomainShuffleBatchSampler, batch_size: 8}"}, "MetaBIN trains"),
         ({"optimizer": "{name: AdamWDL, lr: {name: Cosine, learning_rate: 1.0}}"}, "use AdamW"),
@@ -121,8 +121,8 @@ def test_another_network_does_not_start_from_the_published_weights_of_the_first(
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("Arch.pretrained=True", "recognition says it of the backbone: Arch.Backbone.pretrained"),
-        ("Global.use_gpu=True", "Global.device says it: cpu or gpu"),
+        ("Arch.pretrained=True", "set it for the backbone: Arch.Backbone.pretrained"),
+        ("Global.use_gpu=True", "set Global.device instead: cpu or gpu"),
         ("Global.device=npu", "got npu, which exists in PaddleClas, but not here: cpu or gpu"),
         ("Arch.name=VGG16", "VGG16 exists in PaddleClas, but not here: a network alone classifies"),
     ],

@@ -43,7 +43,7 @@ class Uniform(Initializer, built_by=_MAKER):
 class Kaiming(Initializer, built_by=_MAKER, variants={"KaimingNormal": {}, "KaimingUniform": {}}):
     """Values whose spread keeps that of activations after rectifiers (arXiv:1502.01852)."""
 
-    fan_in: Annotated[Count | None, "inputs of a value; null: counted"] = None
+    fan_in: Annotated[Count | None, "inputs of each output of the layer; null: counted"] = None
     negative_slope: Annotated[Rate, "slope of the rectifier below 0"] = 0.0
     nonlinearity: Annotated[
         Literal["relu", "leaky_relu", "linear", "tanh", "sigmoid", "selu"], "activation after the layer"
@@ -54,8 +54,8 @@ class Kaiming(Initializer, built_by=_MAKER, variants={"KaimingNormal": {}, "Kaim
 class Xavier(Initializer, built_by=_MAKER, variants={"XavierNormal": {}, "XavierUniform": {}}):
     """Values whose spread keeps that of activations and gradients (Glorot and Bengio 2010)."""
 
-    fan_in: Annotated[Count | None, "inputs of a value; null: counted"] = None
-    fan_out: Annotated[Count | None, "outputs of a value; null: counted"] = None
+    fan_in: Annotated[Count | None, "inputs of each output of the layer; null: counted"] = None
+    fan_out: Annotated[Count | None, "outputs that each input of the layer has; null: counted"] = None
     gain: Annotated[Positive, "factor on the spread"] = 1.0
 
 

@@ -136,7 +136,7 @@ def _read_plan(root: Path, pending: Path) -> dict[Path, Path | None]:
     """Return the place of each file → its staged file (None: remove)."""
     way_out: Message = [f"remove {pending}, then run `", Command("prepare"), "` again"]
     if not stat.S_ISDIR(os.lstat(pending).st_mode):
-        raise EnvironmentProblem(f"{pending} is not from this program: it is no folder", hint=way_out)
+        raise EnvironmentProblem(f"{pending} is not from this program: it is not a folder", hint=way_out)
     if not os.path.lexists(pending / _PLAN):  # all was moved, and a kill came while the folder was being removed
         return {}
     plan: dict[Path, Path | None] = {}

@@ -48,7 +48,7 @@ class Share:
         match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
         if match is None:
             raise UsageError(
-                f"--shard: got {text!r}, expected a part and their number, such as 3/16", hint="--shard 1/4"
+                f"--shard: got {text!r}, expected a part and the number of parts, such as 3/16", hint="--shard 1/4"
             )
         share = cls(int(match[1]), int(match[2]))
         if not 1 <= share.number <= share.of <= MOST_SHARDS:

@@ -156,7 +156,7 @@ def _append(address: str, part: Path, name: str, reporter: Reporter) -> None:
     with _client() as client, client.stream("GET", address, headers=headers) as answer:
         if answer.status_code == 416 and start:  # the part is complete, or belongs to another file
             part.unlink()
-            raise httpx.ReadError("the partial file did not fit, starting again")
+            raise httpx.ReadError("the part that was downloaded earlier does not fit, starting again")
         if answer.status_code >= 500 or answer.status_code == 429:
             raise httpx.ReadError(f"the server answers {answer.status_code}")
         if answer.status_code not in (200, 206):

@@ -84,7 +84,7 @@ def split_start(text: str) -> Start:
     """Return the weights that a text means whose paths are absolute, as in a config; raise as `given_start` does."""
     network, source = split_pair(text)
     if not source.strip():
-        raise UsageError(f"{text!r} names no weights", hint=Command("weights list", without=(ARGUMENTS,)))
+        raise UsageError(f"{text!r} does not name any weights", hint=Command("weights list", without=(ARGUMENTS,)))
     if network and network not in (names := KINDS["backbone"].names()):
         raise UsageError(f"no network is called {network}{guess(network, names)}", hint=Command("models"))
     return Start(source, network)
@@ -251,7 +251,7 @@ def _name_of(address: str) -> str:
     try:
         name = Path(urlsplit(address).path).name
     except ValueError as error:  # half of an IPv6 address
-        raise UsageError(f"{address} is no address: {error}") from None
+        raise UsageError(f"{address} is not a valid address: {error}") from None
     if not name:
         raise UsageError(f"{address} names no file")
     return name

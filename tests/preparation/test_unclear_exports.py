@@ -215,7 +215,7 @@ def test_a_camera_that_leaves_nothing_to_find_is_refused(tmp_path: Path) -> None
     with pytest.raises(ShituError) as caught:
         read(tmp_path, columns={"camera": "camera"})
     assert "nothing can be evaluated" in caught.value.message
-    assert "one camera or sequence" in plain(caught.value.hint or "")
+    assert "same class and camera (or sequence)" in plain(caught.value.hint or "")
 
 
 def test_images_of_formats_that_are_not_read_are_said(tmp_path: Path) -> None:

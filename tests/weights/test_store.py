@@ -180,7 +180,7 @@ def test_an_address_and_a_file(tmp_path: Path) -> None:
     assert store.obtain(str(located.path)).path == located.path
     with pytest.raises(DataError, match="no weights file"):
         store.obtain(str(tmp_path / "nothing.pdparams"))
-    for address, said in (("https://example.org/", "names no file"), ("http://[::1/w.pth", "is no address")):
+    for address, said in (("https://example.org/", "names no file"), ("http://[::1/w.pth", "is not a valid address")):
         with pytest.raises(UsageError, match=said):
             store.obtain(address)
 
@@ -249,7 +249,7 @@ def test_what_a_user_types_is_a_name_a_file_an_address_or_a_network_with_one(
     with pytest.raises(UsageError, match=r"no network is called ResNet19 \(did you mean ResNet1"):
         store.given_start("ResNet19=w.pth")
     for typed in ("", "ResNet18="):
-        with pytest.raises(UsageError, match="names no weights"):
+        with pytest.raises(UsageError, match="does not name any weights"):
             store.given_start(typed)
 
 

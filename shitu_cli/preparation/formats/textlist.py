@@ -201,7 +201,7 @@ def decide_list(
         columns.label = None  # pairs of images, or what md5sum writes
     elif not chosen and width == 2 and sample.annotations(1):
         raise UsageError(
-            f"{sheet.path}: what follows its paths are boxes or JSON, which are no classes",
+            f"{sheet.path}: its paths are followed by boxes or JSON, which are not classes",
             details=[f"{sheet.path}:{line}: {' '.join(row)[:100]}" for line, row in rows[:2]],
             hint="write path<TAB>label on each line, or path<TAB>label<TAB>-<TAB>x1,y1,x2,y2 for each box; "
             "or --columns image=1,label=2 if they are the classes",

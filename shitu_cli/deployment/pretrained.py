@@ -150,8 +150,8 @@ def _as_the_file_is(entry: Published, located: Located, reporter: Reporter) -> P
         )
     mean, std = ([round(value, 4) for value in values] for values in (entry.mean, entry.std))
     reporter.info(
-        f"its images are resized to {entry.image_size} px ({entry.interpolation}) and normalised with mean {mean} and "
-        f"standard deviation {std}"
+        f"images for it are resized to {entry.image_size} px ({entry.interpolation}) and normalised with mean {mean} "
+        f"and standard deviation {std}"
     )
     return entry
 

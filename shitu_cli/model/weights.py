@@ -16,6 +16,7 @@ from shitu_cli.weights.files import WeightsFile, read_weights
 from shitu_cli.weights.names import from_torch, renamed
 
 _BACKBONE = "backbone."
+_NEW = "starting from random values"
 
 
 def load_weights(model: nn.Layer, path: str | Path, *, allow_missing_prefixes: Sequence[str] = ()) -> list[str]:
@@ -40,7 +41,7 @@ def load_backbone(backbone: Backbone, path: str | Path) -> list[str]:
     remarks = _set_backbone(backbone, read_weights(path))
     if new := backbone.left_new:
         lacking = f"{counted(len(new), 'array')} of the backbone, such as {new[0]}"
-        remarks.append(f"the weights lack {lacking}: they start from random values")
+        remarks.append(f"{_NEW}, as the weights lack them: {lacking}")
     return remarks
 
 
@@ -54,12 +55,12 @@ def load_start(model: nn.Layer, path: str | Path, *, allow_missing_prefixes: Seq
         if lacking := model.backbone.left_new:
             new.append(f"{counted(len(lacking), 'array')} of the backbone, such as {lacking[0]}")
         if new:
-            remarks.append(f"only the backbone is that of {name}; new at the start: {', '.join(new)}")
+            remarks.append(f"only the backbone is taken from {name}; {_NEW}: {', '.join(new)}")
         return remarks
     new = _parts(set_state(model, file.arrays, file.file, allow_missing_prefixes=allow_missing_prefixes))
     left = [part for part in _parts(file.arrays.keys() - model.state_dict().keys()) if part not in new]
     if new:
-        remarks.append(f"new at the start: {', '.join(new)} ({name} has none of this size)")
+        remarks.append(f"{_NEW}: {', '.join(new)} ({name} has none of this size)")
     if model.head is not None and "head" not in new:
         remarks.append(f"the head of {name} is kept: its classes must be those of the training list, in the same order")
     if left:

@@ -19,7 +19,7 @@ from shitu_cli.config.parts.augmentations import RandCropImage, RandFlipImage
 from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, ToCHWImage
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import DataError
+from shitu_cli.errors import Command, DataError
 from shitu_cli.evaluation.evaluate import both_lists, evaluate_lists
 from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.features.cache import Cache
@@ -193,4 +193,7 @@ def _side(split: SplitConfig) -> tuple[int, int]:
         with contextlib.suppress(DataError):
             image = dataset.load(index, np.random.default_rng(0))
             return (image.shape[0], image.shape[1]) if image.dtype == np.uint8 else (image.shape[1], image.shape[2])
-    raise DataError(f"{dataset.list_path}: none of its images can be read")
+    raise DataError(
+        f"{dataset.list_path}: none of the images in this list can be read",
+        hint=[Command("prepare", "./data"), " lists the broken images and says why they cannot be read"],
+    )

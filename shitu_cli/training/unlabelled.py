@@ -169,7 +169,10 @@ def batches_of(dataset: RecDataset, batch_size: int, steps: int, seed: int, rank
     Raises UsageError if there is no image for each process.
     """
     if len(dataset) < ranks.world:
-        raise UsageError(f"--unlabelled: {counted(len(dataset), 'image')} for {ranks.world} processes are too few")
+        raise UsageError(
+            f"--unlabelled: {counted(len(dataset), 'image')} for {ranks.world} processes are too few",
+            hint="name more images, or use fewer processes (--devices)",
+        )
     part = DistributedBatchSampler(
         batch_size=batch_size, shuffle=True, drop_last=len(dataset) >= batch_size * ranks.world
     )

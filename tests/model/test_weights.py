@@ -227,7 +227,7 @@ def test_a_backbone_of_pytorch_below_a_prefix_starts_a_whole_model(tmp_path):
     model = build_rec_model(network)
     assert load_start(model, tmp_path / "w.npz") == [
         "took the names under 'backbone.' of w.npz, leaving out head",
-        "only the backbone is that of w.npz; new at the start: head",
+        "only the backbone is taken from w.npz; starting from random values: head",
     ]
     for name, value in arrays_of(model.backbone).items():
         assert np.array_equal(value, source[name]), name
@@ -241,7 +241,7 @@ def test_what_begins_new_and_what_is_left_out_is_said(tmp_path):
         "the head of w.pdparams is kept: its classes must be those of the training list, in the same order"
     ]
     assert load_start(build_rec_model(other), tmp_path / "w", allow_missing_prefixes=("head.", "neck.")) == [
-        "new at the start: head (w.pdparams has none of this size)",
+        "starting from random values: head (w.pdparams has none of this size)",
         "left out of w.pdparams: neck",
     ]
 
@@ -252,7 +252,7 @@ def test_arrays_that_a_start_lacks_are_counted(tmp_path):
     paddle.save(start.state_dict(), str(tmp_path / "w.pdparams"))
     backbone = build_rec_model({"Backbone": {"name": "PPLCNetV2_base_ShiTu", **small}}).backbone
     (remark,) = load_backbone(backbone, tmp_path / "w")
-    assert f"the weights lack {len(backbone.left_new)} arrays of the backbone, such as" in remark
+    assert f"as the weights lack them: {len(backbone.left_new)} arrays of the backbone, such as" in remark
 
 
 def test_a_file_of_the_catalogue_says_which_network_it_belongs_to(tmp_path):

@@ -163,7 +163,7 @@ def test_a_bare_backbone_starts_a_whole_network(workspace: Path) -> None:
     source, target = build_rec_model(config.Arch), build_rec_model(config.Arch)
     paddle.save(source.backbone.state_dict(), str(workspace / "bare.pdparams"))
     (remark,) = load_start(target, workspace / "bare.pdparams")
-    assert remark == "only the backbone is that of bare.pdparams; new at the start: neck, head"
+    assert remark == "only the backbone is taken from bare.pdparams; starting from random values: neck, head"
     for name, value in source.backbone.state_dict().items():
         np.testing.assert_array_equal(target.backbone.state_dict()[name].numpy(), value.numpy())
     wrapped = {f"_layers.Student.{name}": value for name, value in source.state_dict().items()}
@@ -181,7 +181,7 @@ def test_a_last_layer_for_other_classes_begins_new(tmp_path: Path) -> None:
     paddle.save(build_backbone("PPLCNet_x0_25").state_dict(), str(tmp_path / "published.pdparams"))
     other, same = build_backbone("PPLCNet_x0_25", class_num=12), build_backbone("PPLCNet_x0_25")
     (remark,) = load_backbone(other, tmp_path / "published.pdparams")
-    assert sorted(other.left_new) == ["fc.bias", "fc.weight"] and "the weights lack 2 arrays" in remark
+    assert sorted(other.left_new) == ["fc.bias", "fc.weight"] and "as the weights lack them: 2 arrays" in remark
     assert load_backbone(same, tmp_path / "published.pdparams") == []
 
 

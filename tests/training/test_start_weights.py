@@ -111,8 +111,8 @@ def test_another_head_is_said_to_begin_new(words: list[str], workspace: Path) ->
     (workspace / "five.txt").write_text("\n".join(kept) + "\n")
     fewer = ["-o", "DataLoader.Train.dataset.cls_label_path=five.txt", "-o", "Arch.Head.class_num=5"]
     done = shitu(*RUN, *fewer, *words, cwd=workspace)
-    assert "new at the start: head (latest.pdparams has none of this size)" in done.stderr
-    assert "new at the start: head" in (workspace / "output/train.log").read_text()
+    assert "starting from random values: head (latest.pdparams has none of this size)" in done.stderr
+    assert "starting from random values: head" in (workspace / "output/train.log").read_text()
 
 
 def test_a_head_that_is_kept_is_said_to_be(workspace: Path) -> None:

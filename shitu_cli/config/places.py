@@ -186,7 +186,9 @@ class Places:
         keys = general if isinstance(general, dict) else {}
         names = [keys.get("output_dir", "./output"), keys.get("save_inference_dir", "./inference")]
         if not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"{workspace.config_path}: Global.output_dir and save_inference_dir name folders")
+            raise ConfigError(
+                f"{workspace.config_path}: Global.output_dir and Global.save_inference_dir must be paths of folders"
+            )
         root = os.path.abspath(workspace.root)
         output, inference = (Path(root, os.path.expanduser(name)) for name in names)
         return cls(Workspace(Path(root)), output, inference)

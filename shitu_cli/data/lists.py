@@ -249,7 +249,10 @@ def class_names(list_path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for name, number in read_label_map(path).items() if path.is_file() else ():
         if (other := names.setdefault(number, name)) != name:
-            raise DataError(f"{path}: the label {number} has two names, {other!r} and {name!r}")
+            raise DataError(
+                f"{path}: the label {number} has two names, {other!r} and {name!r}",
+                hint="remove the line with the wrong name",
+            )
     return names
 
 

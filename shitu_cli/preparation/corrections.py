@@ -272,7 +272,10 @@ def _apply(rows: Rows, labels: dict[int, str], file: Path) -> tuple[Rows, Applie
             again.add(entry)
         kept.append(number)
     if not kept:
-        raise DataError(f"{file} leaves out all {counted(len(rows), 'image')}")
+        raise DataError(
+            f"{file} leaves out all {counted(len(rows), 'image')}, so none is left",
+            hint="a line that keeps an image ends with its label; only those to leave out end with a comma",
+        )
     corrected = rows.take(kept)
     for at, number in enumerate(kept):
         if label := labels.get(number):

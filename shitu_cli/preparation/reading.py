@@ -65,7 +65,9 @@ def read_sources(sources: Sequence[Path], choices: Choices, problems: Problems) 
     if len(parts) == 1:
         return parts[0].rows, [parts[0].format]
     if choices.read.protocol is not None and not any(part.format.protocols for part in parts):
-        raise UsageError(f"--protocol {choices.read.protocol}: none of the sources has several")
+        raise UsageError(
+            f"--protocol {choices.read.protocol}: none of the sources has several official splits", hint="leave it out"
+        )
     return _merge(parts, keep_apart=choices.keep_apart), [part.format for part in parts]
 
 
@@ -108,12 +110,17 @@ def _check_options(chosen: Format, choices: Choices) -> None:
     """Refuse options that the format would ignore."""
     name, read = chosen.name, choices.read
     if read.protocol is not None and not chosen.protocols:
-        raise UsageError(f"--protocol {read.protocol}: {name} has only one")
+        raise UsageError(f"--protocol {read.protocol}: {name} has no choice of official splits", hint="leave it out")
     ignored = read.columns.keys() - chosen.columns if chosen.rank != TABLE else ()
     if ignored:
-        raise UsageError(f"--columns {', '.join(sorted(ignored))}=...: {name} has none", hint="--format table")
+        raise UsageError(
+            f"--columns {', '.join(sorted(ignored))}=...: {name} has no such columns", hint="--format table"
+        )
     if read.depth is not None and chosen.rank not in (FOLDERS, PACKED, ANNOTATIONS):
-        raise UsageError(f"--depth is for folders of classes, not for {name}", hint="--format class-tree")
+        raise UsageError(
+            f"--depth is for folders of classes, not for {name}",
+            hint="leave it out; or, if folders are the classes: --format class-tree",
+        )
     if read.image_root is not None and chosen.rank not in (ANNOTATIONS, TABLE):
         raise UsageError(f"--image-root is for lists, tables and annotations, not for {name}")
 

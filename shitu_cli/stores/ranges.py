@@ -74,7 +74,7 @@ class LocalFile:
             else:
                 _open.move_to_end(self.name)
         if self.state and descriptor.state != self.state:
-            raise DataError(f"{self.name}: the file changed while it was read")
+            raise DataError(f"{self.name}: the file changed while it was read", hint="run the command again")
         return descriptor
 
 

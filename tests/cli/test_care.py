@@ -106,7 +106,15 @@ def test_options_that_would_be_ignored_are_refused(tmp_path: Path, make_images: 
     make_images(tmp_path / "data" / "train", classes=3)
     make_images(tmp_path / "data" / "test", classes=3, seed=1)
     fails("prepare", "data", "--split", "open", cwd=tmp_path, code=2, says=("a split of its own (test, train)",))
-    fails("prepare", "data", "--protocol", "dml", cwd=tmp_path, code=2, says=("split-tree has only one",))
+    fails(
+        "prepare",
+        "data",
+        "--protocol",
+        "dml",
+        cwd=tmp_path,
+        code=2,
+        says=("split-tree has no choice of official splits",),
+    )
     fails("prepare", "data", "--image-root", ".", cwd=tmp_path, code=2, says=("for lists, tables",))
 
 

@@ -50,7 +50,10 @@ def _read(source: Source, problems: Problems) -> Rows:
     shards = [_shard(root, name) for name in names if is_archive(name)]
     images = [name for name in names if is_image_name(name)]
     if images and shards:
-        raise DataError(f"{source.path}: both images and archives, such as {images[0]} and {shards[0].name}")
+        raise DataError(
+            f"{source.path} holds both images and archives, such as {images[0]} and {shards[0].name}",
+            hint="prepare the images or the archives alone: move the others to another folder",
+        )
     others = [name for name in names if not is_archive(name)]
     if shards and (listed := next(filter(_may_label, others), None)) is not None and _wants_more(source):
         raise _labels_beside(source, join(root, listed), shards[0])

@@ -126,7 +126,10 @@ class _Config:
         for number, name in names.items():
             if (other := first.setdefault(name, number)) != number:
                 path = self.annotations.path(file)
-                raise DataError(f"{path}: classes {other} and {number} are both called {name!r}")
+                raise DataError(
+                    f"{path}: classes {other} and {number} are both called {name!r}",
+                    hint="give each class a name of its own in that file",
+                )
         others = [other for other, listed in self._name_files().items() if file == self.file and listed != names]
         unlike = f"; those of {', '.join(others)}, which differ, are not used" if others else ""
         return names, f"{file}: names of {len(names)} classes{unlike}"

@@ -35,7 +35,7 @@ def show_figures(console: Console, result: EvalResult, values: dict[str, Any], s
         console.warn(f"{counted(result.queries, 'photo')} {against}: {coincidence}. {HARDLY_TRAINED}")
     if result.unanswerable:
         count = counted(result.unanswerable, "query", "queries")
-        console.warn(f"{count} without an image of the same label in the gallery: left out of the averages")
+        console.warn(f"{count} without an image of the same label in the gallery: left out of the means")
     if len({*result.sets[1].labels.tolist()}) == 1:
         console.warn("all gallery images have the same label, so every search is right and these figures say nothing")
     if result.skipped:

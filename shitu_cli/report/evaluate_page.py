@@ -45,7 +45,7 @@ def evaluate_page(result: EvalResult, values: dict[str, Any], runs: Sequence[Run
 
 def _counts(values: dict[str, Any]) -> str:
     unanswerable = values["unanswerable"]
-    exclusion = f", {unanswerable:,} of them without a match there, which the means exclude" if unanswerable else ""
+    exclusion = f", {unanswerable:,} of them without a match there and left out of the means" if unanswerable else ""
     return f"{values['queries']:,} queries against {values['gallery']:,} gallery images{exclusion}."
 
 

@@ -77,11 +77,11 @@ def _count_images(rows: Rows) -> int:
 
 def _summary(images: int, suspects: int, shown: int) -> str:
     if shown == images:
-        return f"All {images:,} images, {suspects:,} of them suspects."
+        return f"All {images:,} images; {suspects:,} of them should be checked."
     rest = f"{images - shown:,} are not shown."
     if suspects > shown:
-        return f"{shown:,} of {suspects:,} suspects among {images:,} images: {rest}"
-    return f"{shown:,} of {images:,} images: all {suspects:,} suspects, and some of each class; {rest}"
+        return f"{shown:,} of {suspects:,} images to check, of {images:,} in all; {rest}"
+    return f"{shown:,} of {images:,} images: all {suspects:,} to check, and some of each class; {rest}"
 
 
 def _pairs(prepared: Prepared) -> list[tuple[int, int, str]]:

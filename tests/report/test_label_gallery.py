@@ -85,7 +85,7 @@ def test_boxes_of_one_file_are_no_suspects(tmp_path: Path, make_images: Callable
     gallery = gallery_of(tmp_path / "work")
     assert len(gallery["images"]) == 24 and gallery["pairs"] == [] and not any(i["why"] for i in gallery["images"])
     assert "class_000/000.jpg#1,2,30,40" in [image["path"] for image in gallery["images"]]
-    assert "All 24 images, 0 of them suspects" in (tmp_path / "work/reports/prepare.html").read_text()
+    assert "All 24 images; 0 of them should be checked" in (tmp_path / "work/reports/prepare.html").read_text()
     assert "nearly identical images within" not in (tmp_path / "work/reports/prepare.html").read_text()
 
 

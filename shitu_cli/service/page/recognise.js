@@ -80,7 +80,7 @@ function showAnswer({answer, matches}, threshold) {
 function reason(answer, threshold) {
   if (answer.nearest === null) return "There is nothing to compare it with yet.";
   const score = answer.score.toFixed(2);
-  const bound = threshold === null ? "" : `; known from ${threshold.toFixed(2)} on`;
+  const bound = threshold === null ? "" : `; known from ${threshold.toFixed(2)} upwards`;
   if (answer.label === null) return `Nearest is “${answer.nearest}”, score ${score}${bound}.`;
   const verb = answer.agreeing === 1 ? "agrees" : "agree";
   return `Score ${score}${bound}. ${answer.agreeing} of the ${answer.voters} nearest images ${verb}.`;

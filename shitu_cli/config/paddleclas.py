@@ -95,7 +95,7 @@ def _if_theirs(config: Config) -> Iterator[str]:
             f"forgets its start; PaddleClas keeps {config.EMA.decay:g} from the first step on"
         )
         yield (
-            "EMA: the mean of the weights is what is evaluated here, and what best_model is chosen by and holds; "
+            "EMA: here, evaluations measure the mean of the weights, and best_model is chosen by it and holds it; "
             "PaddleClas evaluates the weights too, chooses best_model by them, and keeps the mean as best_model_ema"
         )
     for optimizer in (config.Optimizer, *config.loss_optimizers):
@@ -129,14 +129,14 @@ def _about_optimizers(config: Config, blocks: Any) -> Iterator[str]:
     others = [scope for scope in given if scope not in NETWORK_SCOPES and (of_network == ALL or scope not in losses)]
     if others:
         yield (
-            f"Optimizer: what {' and '.join(map(str, others))} means is trained by that optimiser alone; in PaddleClas "
-            f"the optimiser with the scope {of_network} changes it too, in every step"
+            f"Optimizer: parameters of the scope {' and '.join(map(str, others))} are trained by that optimiser alone; "
+            f"in PaddleClas the optimiser with the scope {of_network} changes them too, in every step"
         )
     own = sorted({loss.name for loss in config.Loss if loss.learns and loss.name not in given})
     if own and of_network != ALL:
         yield (
-            f"Optimizer: the scope {of_network} includes what {' and '.join(own)} learns; in PaddleClas that stays as "
-            "it began unless an entry has the loss as its scope"
+            f"Optimizer: the scope {of_network} includes what {' and '.join(own)} learns; in PaddleClas that is not "
+            "trained unless an entry has the loss as its scope"
         )
 
 

@@ -195,7 +195,7 @@ def _join(host: str, port: int, hello: dict[str, Any], secret: bytes, deadline: 
     if not messages or messages[0].get("kind") != "welcome":
         raise EnvironmentProblem(
             f"--master: {host}:{port} did not start the run in time",
-            hint="it is still waiting for other machines, or was stopped: look at its output",
+            hint="the command on that machine still waits for other machines, or was stopped: look at its output",
         )
     address = link.connection.getsockname()[0]
     return Machines(int(messages[0]["first"]), int(messages[0]["world"]), f"{host}:{port + 1}", address, {0: link})
@@ -249,7 +249,7 @@ def _introduce(
     if (line and challenge is None) or time.monotonic() > deadline:
         raise EnvironmentProblem(
             f"--master: {address} did not start the run in time; what answers there is not a machine of this run",
-            hint="it is another program, or another version: look at its output",
+            hint="another program, or another version of shitu, is running there: look at its output",
         )
     time.sleep(_PAUSE)  # it was stopped, or has no room: try again
     return None

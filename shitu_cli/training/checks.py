@@ -198,7 +198,7 @@ def check_labels(
     if labels.min() < 0:
         negative = [f"{images.place(index)}: label {labels[index]}" for index in np.flatnonzero(labels < 0).tolist()]
         raise DataError(
-            f"{counted(len(negative), 'image')} of the training list with a label below 0; labels start at 0",
+            f"{counted(len(negative), 'image')} in the training list with a label below 0; labels start at 0",
             details=shortened(negative, MAX_SHOWN),
             hint="label -1 marks images without a class, which belong in the gallery only: remove these lines",
         )
@@ -246,7 +246,7 @@ def _wrong_counts(
         )
     fix = [word for key in wrong for word in ("-o", f"{key}={needed}")]
     return ConfigError(
-        f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), the config says otherwise",
+        f"{list_path.name} has {needed} classes (labels 0 to {needed - 1}), but the config says otherwise",
         details=[f"{key}: got {count}, expected {needed}" for key, count in wrong.items()],
         hint=[Command("train", *fix), "   (or let prepare count and write it: ", Command("prepare", "./data"), ")"],
     )

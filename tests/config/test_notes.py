@@ -30,7 +30,7 @@ def test_differences_are_told_once(tmp_path: Path) -> None:
     assert "transform_ops.0.Pad.padding_mode: reflect counts here" in border
     mean = loaded(tmp_path, config(more="EMA: {decay: 0.999}")).notes
     assert len(mean) == 4 and "PaddleClas keeps 0.999 from the first step on" in mean[2]
-    assert "the mean of the weights is what is evaluated here" in mean[3] and "best_model_ema" in mean[3]
+    assert "evaluations measure the mean of the weights" in mean[3] and "best_model_ema" in mean[3]
     assert len(loaded(tmp_path, config(**VEHICLE)).notes) == 2
 
 

@@ -49,16 +49,16 @@ def test_scopes_that_do_not_work_are_said(tmp_path: Path) -> None:
 def test_what_two_optimisers_would_train_there_is_told(tmp_path: Path) -> None:
     """PaddleClas gives the whole network to one and the part to the other."""
     (note,) = about_optimizers(tmp_path, config(optimizer=listed("RecModel", "head", "neck")))
-    assert "what head and neck means is trained by that optimiser alone; in PaddleClas the optimiser" in note
+    assert "of the scope head and neck are trained by that optimiser alone; in PaddleClas the optimiser" in note
     (note,) = about_optimizers(tmp_path, config(losses=CENTER, optimizer=listed("all", "CenterLoss")))
-    assert "what CenterLoss means is trained by that optimiser alone" in note and "the scope all changes it too" in note
+    assert "the scope CenterLoss are trained by that" in note and "the scope all changes them too" in note
     for alone in (listed("head", ".*"), "{name: SGD, lr: {name: Constant, learning_rate: 0.1}}"):
         assert about_optimizers(tmp_path, config(losses=CENTER, optimizer=alone)) == []
 
 
 def test_what_a_loss_learns_is_trained_without_an_entry_too(tmp_path: Path) -> None:
     (note,) = about_optimizers(tmp_path, config(losses=CENTER, optimizer=listed("RecModel")))
-    assert "the scope RecModel includes what CenterLoss learns; in PaddleClas that stays as it began" in note
+    assert "the scope RecModel includes what CenterLoss learns; in PaddleClas that is not trained" in note
     for scopes in (("RecModel", "CenterLoss"), ("all",)):
         assert about_optimizers(tmp_path, config(losses=CENTER, optimizer=listed(*scopes))) == []
 

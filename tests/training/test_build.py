@@ -21,7 +21,7 @@ def test_images_without_a_class_are_named_by_their_lines(workspace: Path) -> Non
     listed.write_text("\n\n".join(lines) + "\n")
     done = shitu("train", *SMALL, "--epochs", "1", cwd=workspace, check=False)
     assert done.returncode == 3
-    assert "2 images of the training list with a label below 0" in done.stderr
+    assert "2 images in the training list with a label below 0" in done.stderr
     assert "train_list.txt:5: label -1" in done.stderr and "train_list.txt:11: label -1" in done.stderr
 
 

@@ -197,11 +197,17 @@ def _require_cosines(config: Config, query_expansion: int) -> None:
         "Global.feature_binarize": config.Global.feature_binarize,
         "Global.feature_normalize: false": not config.Global.feature_normalize,
     }
+    usual = {"Global.feature_binarize": "null", "Global.feature_normalize: false": "true"}
     if other := [name for name, is_used in ways.items() if is_used]:
+        keys = [f"{name.partition(':')[0]}={value}" for name, value in usual.items() if name in other]
+        words = [word for key in keys for word in ("-o", key)]
         raise UsageError(
             "--unknown, --far and --cross-fit measure a threshold for the cosines that a search compares, but with "
             f"{', '.join(other)} images are ranked by something else",
-            hint=["measure the threshold by itself: ", Command("evaluate", without=("--query-expansion", "--rerank"))],
+            hint=[
+                "measure the threshold by itself: ",
+                Command("evaluate", *words, without=("--query-expansion", "--rerank")),
+            ],
         )
 
 

@@ -33,7 +33,11 @@ DEVICES = ("--devices", "cpu:2")
         ("evaluate --merge shards --devices cpu:2", "--devices: --merge computes no features"),
         ("evaluate --rerank --unknown nowhere", "with --rerank images are ranked by something else"),
         ("evaluate --query-expansion 3 --far 0.1", "with --query-expansion images are ranked by something else"),
-        ("evaluate -o Global.feature_binarize=sign --cross-fit 2", "with Global.feature_binarize images are not"),
+        ("evaluate -o Global.feature_binarize=sign --cross-fit 2", "with Global.feature_binarize images are ranked"),
+        (
+            "evaluate -o Global.feature_binarize=sign --far 0.1",
+            "shitu evaluate -o Global.feature_binarize=null --far 0.1",
+        ),
         ("extract data --dry-run --devices cpu:2", "--devices: --dry-run measures one process"),
         ("export --pretrained efficientnet-lite0 -o Global.epochs=1", "--override: published weights are exported"),
         ("export --max-recall-drop 0.1", "--max-recall-drop: fp32 loses no recall"),

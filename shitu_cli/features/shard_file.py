@@ -26,6 +26,7 @@ from shitu_cli.errors import DataError, UsageError
 from shitu_cli.features.writing import Name
 from shitu_cli.files import atomic_write
 from shitu_cli.inputs import MIB, is_whole, open_input, parse_json
+from shitu_cli.inputs.damage import DAMAGE
 
 SUFFIX = ".shard"
 MOST_SHARDS = 100_000
@@ -160,7 +161,7 @@ def _entry(path: Path, name: str) -> Iterator[IO[bytes]]:
                 raise damaged(path, f"{name} is compressed")
             with archive.open(name) as entry:
                 yield entry
-    except (zipfile.BadZipFile, KeyError, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+    except DAMAGE as error:
         raise damaged(path, str(error)) from None
 
 

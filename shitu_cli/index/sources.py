@@ -11,7 +11,6 @@ import math
 import os
 import time
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -27,6 +26,7 @@ from shitu_cli.index.foreign import foreign_vectors
 from shitu_cli.index.parquet_file import read_parquet
 from shitu_cli.index.store import EXTRACT, FeatureTable
 from shitu_cli.inputs import EXPANDS, MIB, is_input, open_input, parse_json, read_lines
+from shitu_cli.inputs.damage import DAMAGE
 from shitu_cli.inputs.lines import byte_lines
 from shitu_cli.inputs.npy_files import read_npy, read_npy_header
 from shitu_cli.runtime.memory import require_room
@@ -34,8 +34,6 @@ from shitu_cli.runtime.memory import require_room
 PAUSE, PAUSES = 0.05, 40  # seconds between attempts while two files are being replaced, and how many attempts
 MAX_TABLE = 16_384 * MIB
 MAX_LINE = 16 * MIB  # of .jsonl: the most values that a feature may have take two
-# Everything that zipfile, pyarrow and numpy raise for damaged bytes.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 
 
 class FeatureFile(NamedTuple):
@@ -69,7 +67,7 @@ def read_features(path: Path) -> FeatureFile:
         content = readers[path.suffix](path)
     except MemoryError:
         raise DataError(f"cannot read {path}: it claims more values than fit into memory", hint=EXTRACT) from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"cannot read {path}: {error or type(error).__name__}", hint=EXTRACT) from None
     features = content.table.features
     if features.ndim != 2 or features.dtype.kind != "f":

@@ -6,7 +6,6 @@ Features are kept by the content of each image: after a correction, `prepare` co
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from shitu_cli.errors import ConfigError, EnvironmentProblem, ShituError, UsageError, pip_install
 from shitu_cli.files import atomic_write
+from shitu_cli.inputs.damage import DAMAGE
 from shitu_cli.inputs.yaml_files import parse_yaml
 from shitu_cli.preparation.comparison import Comparison, by_features, sample
 from shitu_cli.preparation.prepare import Prepared
@@ -116,7 +116,7 @@ def _read(path: Path, model: str) -> dict[bytes, np.ndarray]:
             if str(values["model"]) != model:
                 return {}
             keys, features = values["keys"].tobytes(), values["features"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         return {}  # a damaged cache counts as empty
     return dict(zip(_split(keys), features, strict=False))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from shitu_cli.errors import EnvironmentProblem
 from shitu_cli.files import atomic_write
+from shitu_cli.inputs.damage import DAMAGE
 from shitu_cli.stores.cache import cache_folder, key_of
 
 VERSION = 2
@@ -111,7 +111,7 @@ class MemberIndex:
                 pieces = zip([0, *text_ends], text_ends, strict=False)
                 kept = dict(zip(values["text_numbers"].tolist(), (texts[a:b] for a, b in pieces), strict=True))
                 return cls(bytes(values["names"]), ends, values["table"].reshape(len(ends), len(Member._fields)), kept)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except DAMAGE:
             return None
 
 

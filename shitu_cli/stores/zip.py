@@ -10,6 +10,7 @@ import numpy as np
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import MIB
+from shitu_cli.inputs.damage import DAMAGE
 from shitu_cli.stores.member_index import Member, MemberIndex
 from shitu_cli.stores.ranges import WHOLE, Ranged, Stream, too_early
 
@@ -17,7 +18,6 @@ MAX_TABLE = 1024 * MIB  # bytes of a table of contents: some ten million members
 _LOCAL = struct.Struct("<4s5HIIIHH")  # the header before each member
 _EXTRA = 512  # bytes after it: usually enough for the name and the extra fields
 _ENCRYPTED, _UTF8 = 1, 1 << 11
-_DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, OSError, struct.error)
 
 
 def index_zip(file: Ranged) -> MemberIndex:
@@ -29,7 +29,7 @@ def index_zip(file: Ranged) -> MemberIndex:
     try:
         with zipfile.ZipFile(Stream(file, MAX_TABLE)) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-    except _DAMAGE as problem:
+    except DAMAGE as problem:
         raise DataError(f"{file.name}: cannot be read as a zip archive ({problem})", hint=WHOLE) from None
     members: dict[str, Member] = {}
     for info in infos:

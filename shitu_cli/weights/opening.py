@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from shitu_cli.errors import DataError
 from shitu_cli.inputs import open_input
+from shitu_cli.inputs.damage import DAMAGE
 from shitu_cli.inputs.pickles import PickleProblem
 
 MAX_BYTES = 64 << 30
 # How long the program of a pickle of weights may be; a tensor takes about 30 steps.
 MAX_OPERATIONS = 500_000
-# Everything that zipfile and numpy raise for damaged bytes.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 
 
 @contextlib.contextmanager
@@ -34,7 +31,7 @@ def open_weights(path: Path) -> Iterator[tuple[BinaryIO, int]]:
             yield stream, size
         except PickleProblem as problem:
             raise damaged(path, str(problem)) from None
-        except (*_DAMAGE, MemoryError) as problem:
+        except (*DAMAGE, MemoryError) as problem:
             raise damaged(path, f"it is damaged ({problem or type(problem).__name__})") from None
 
 

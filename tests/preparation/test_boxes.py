@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,12 +68,12 @@ def test_sizes_read_as_corners_shares_as_pixels_and_percent_as_shares_are_refuse
 
 
 @given(st.lists(st.one_of(st.integers(), st.floats(), st.text(max_size=8), st.none(), st.booleans()), max_size=4))
-def test_numbers_are_finite_or_none(values: list[object]) -> None:
+def test_numbers_are_of_images_or_none(values: list[object]) -> None:
     found = numbers(values)
-    assert found is None or (len(found) == len(values) and all(map(math.isfinite, found)))
+    assert found is None or (len(found) == len(values) and all(abs(number) < 1e9 for number in found))
 
 
-@pytest.mark.parametrize("value", [True, None, "1_0", "", "nan", "1e999", 10**400, [1], "x"])
+@pytest.mark.parametrize("value", [True, None, "1_0", "", "nan", "1e999", "1e52", 1e9, -1e9, 10**400, [1], "x"])
 def test_what_is_no_number(value: object) -> None:
     assert numbers([value]) is None
 

@@ -150,3 +150,13 @@ def test_a_member_of_negative_size_is_not_read_for_ever(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.tar"):
         open_archive(tmp_path / "a.tar")
+
+
+def test_a_member_without_a_name(tmp_path: Path) -> None:
+    """Python's zipfile has no error for it, and fails."""
+    data = bytearray(zip_bytes({"x": b"content"}))
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 28 : entry + 34] = bytes([0, 0, 0, 0, 1, 0])  # the byte of its name is a comment now
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.zip: cannot be read as a zip archive"):
+        open_archive(tmp_path / "a.zip")

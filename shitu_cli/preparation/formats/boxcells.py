@@ -40,10 +40,12 @@ def cell_box(cells: Sequence[str]) -> CellBox | None:
     if len(cells) == 1:
         pairs = _PAIRS.findall(cells[0][:500])
         if (box := box_columns([name for name, _ in pairs])) is not None:
-            return tuple(float(pairs[n][1]) for n in box[0]), box[1]
+            named = numbers(pairs[n][1] for n in box[0])
+            if named is not None:
+                return named, box[1]
     parts = re.split(r"[\s,;]+", cells[0].strip().strip("[](){}").strip()) if len(cells) == 1 else cells
     values = numbers(parts)
-    if values is None or len(values) != 4 or max(map(abs, values)) >= 1e9:
+    if values is None or len(values) != 4:
         raise ValueError(f"box {' '.join(cells)[:80]!r}, expected x1,y1,x2,y2")
     return values, None
 

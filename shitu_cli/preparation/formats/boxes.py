@@ -81,6 +81,7 @@ BOX_COLUMNS: tuple[tuple[tuple[str, str, str, str], Convention], ...] = (
 )
 
 
+BEYOND = 1e9  # pixels: no image is as large, and what is computed with boxes stays finite
 _DECIMAL_COMMA = re.compile(r"\s*-?\d{1,9},(?:\d{1,2}|\d{4,9})\s*")
 
 
@@ -101,7 +102,7 @@ def box_columns(header: Sequence[str]) -> tuple[list[int], Convention] | None:
 
 
 def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
-    """Return the values as finite numbers, None if one is not a number; text that holds a number counts.
+    """Return the values as numbers, None if one is not a number below `BEYOND`; text that holds a number counts.
 
     So does text with a decimal comma, but not 1,024, which may be a thousand.
     """
@@ -117,7 +118,7 @@ def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
             number = float(value)
         except (ValueError, OverflowError):
             return None
-        if not math.isfinite(number):
+        if not abs(number) < BEYOND:  # nor is NaN
             return None
         result.append(number)
     return tuple(result)

@@ -124,7 +124,7 @@ def settle(path: Path, overrides: list[str]) -> None:
     assert dataclasses.replace(load_config(again), origins={}) == dataclasses.replace(config, origins={})
 
 
-@cases(1200)
+@cases(300)
 @given(st.sampled_from(sorted(TEMPLATES)), mutations)
 def test_any_mutation_of_a_template(tmp_path_factory: pytest.TempPathFactory, name: str, changes: list) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"
@@ -135,7 +135,7 @@ def test_any_mutation_of_a_template(tmp_path_factory: pytest.TempPathFactory, na
         patch_yaml(text, adapt_values(text, DataFacts(3, 100, "."), template=None))
 
 
-@cases(500)
+@cases(150)
 @given(st.data())
 def test_any_option(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "whole.yaml"
@@ -145,7 +145,7 @@ def test_any_option(tmp_path_factory: pytest.TempPathFactory, data: st.DataObjec
     settle(path, data.draw(st.lists(option, min_size=1, max_size=4)))
 
 
-@cases(200)
+@cases(100)
 @given(st.binary(max_size=60), st.integers(0, 3000))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes.yaml"

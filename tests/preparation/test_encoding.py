@@ -88,7 +88,7 @@ def test_a_wrong_name_of_an_encoding(tmp_path: Path) -> None:
         read_list_text(path, Problems(), "utf-8")
 
 
-@cases(800)
+@cases(300)
 @given(data=st.binary(max_size=60))
 def test_any_bytes(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"

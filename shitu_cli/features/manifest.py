@@ -12,7 +12,7 @@ from shitu_cli.config.reader import make_parts
 from shitu_cli.data.transforms import Normalization
 from shitu_cli.errors import ConfigError, DataError
 from shitu_cli.features.backends import EXPORT_AGAIN, FP32, MODEL_FILES, PADDLE, PRECISIONS, PROGRAMS
-from shitu_cli.inputs import read_json_object
+from shitu_cli.inputs import is_whole, read_json_object
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -74,7 +74,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
     if unknown:
         raise _Unsound(f"unknown key {min(unknown)[:40]!r}")
     shape = _list(values, "image_shape")
-    if len(shape) != 3 or not all(type(size) is int and 1 <= size <= MAX_SIDE for size in shape) or shape[0] != 3:
+    if len(shape) != 3 or not all(is_whole(size, 1, MAX_SIDE) for size in shape) or shape[0] != 3:
         raise _Unsound(f"image_shape is {shape[:5]}, expected [3, height, width]")
     size = _value(values, "feature_size", int)
     if not 1 <= size <= MAX_FEATURE_SIZE:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shitu_cli.errors import DataError
+from shitu_cli.inputs.numbers import MAX_SIDE
 from shitu_cli.preparation.formats.base import Box
 from shitu_cli.preparation.formats.values import list_of
 
@@ -81,7 +82,6 @@ BOX_COLUMNS: tuple[tuple[tuple[str, str, str, str], Convention], ...] = (
 )
 
 
-BEYOND = 1e9  # pixels: no image is as large, and what is computed with boxes stays finite
 _DECIMAL_COMMA = re.compile(r"\s*-?\d{1,9},(?:\d{1,2}|\d{4,9})\s*")
 
 
@@ -102,7 +102,7 @@ def box_columns(header: Sequence[str]) -> tuple[list[int], Convention] | None:
 
 
 def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
-    """Return the values as numbers, None if one is not a number below `BEYOND`; text that holds a number counts.
+    """Return the values as numbers, None if one is not a number below `MAX_SIDE`; text that holds a number counts.
 
     So does text with a decimal comma, but not 1,024, which may be a thousand.
     """
@@ -118,7 +118,7 @@ def numbers(values: Iterable[object]) -> tuple[float, ...] | None:
             number = float(value)
         except (ValueError, OverflowError):
             return None
-        if not abs(number) < BEYOND:  # nor is NaN
+        if not abs(number) < MAX_SIDE:  # nor is NaN
             return None
         result.append(number)
     return tuple(result)

@@ -97,7 +97,17 @@ def _hold(file: IO[Any]) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files and directories beside `path` that killed processes left: those without a lock."""
+    """Remove the temporary files and directories beside `path` that killed processes left."""
+    for left in leftovers(path):
+        with contextlib.suppress(OSError):  # its process has just ended, or it belongs to another user
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
+
+
+def leftovers(path: Path) -> Iterator[Path]:
+    """Yield the temporary files and directories beside `path` that no process holds, each locked until the next one."""
     path = place_to_write(path)
     if os.name == "nt" or not path.parent.is_dir():
         return
@@ -105,16 +115,18 @@ def remove_leftovers(path: Path) -> None:
 
     of_new = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")  # as `_new` names them
     for left in [left for left in path.parent.iterdir() if of_new.fullmatch(left.name)]:
-        with contextlib.suppress(OSError):  # its process is at work or has just ended, or it belongs to another user
-            descriptor = os.open(left, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if left.is_dir():
-                    shutil.rmtree(left, ignore_errors=True)
-                else:
-                    left.unlink()
-            finally:
-                os.close(descriptor)
+        try:
+            descriptor = os.open(left, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # a stranger's may be a pipe
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # its process is at work, or the file system has no locks
+            continue
+        else:
+            yield left
+        finally:
+            os.close(descriptor)
 
 
 def atomic_write_text(path: Path, text: str) -> None:

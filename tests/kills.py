@@ -128,6 +128,7 @@ def kill_at_random(
     state: Callable[[], str],
     *,
     trials: int,
+    meanwhile: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> None:
     """Kill a command again and again; what it leaves is "old" or "new", and the next run makes it "new".
 
@@ -138,7 +139,8 @@ def kill_at_random(
         start: Starts the command, which is to die before the change of this number.
         restore: Puts back what was there before the command.
         state: Says what is there; it fails where that is neither of the two.
-        trials: How often.
+        trials: How many runs are to end by the kill; those that end before it are not counted.
+        meanwhile: Goes on while the command runs and dies, such as a reader of what it changes.
     """
     whole, changes = 0.0, 0
     for _ in range(2):  # the first one is slower
@@ -149,15 +151,17 @@ def kill_at_random(
         whole, changes = time.monotonic() - began, running.changes()
         assert state() == "new"
     rng, left, killed, again = moments(name), Counter[str](), 0, 0
-    for number in range(trials):
+    number = 0
+    while killed < trials:
         restore()
-        if number % 2:
-            running = start(rng.randint(1, changes))
-            assert running.ends(300)
-        else:
-            running = start(None)
-            if not running.ends(rng.uniform(0, whole)):
-                running.kill(rng)
+        with meanwhile():
+            if number % 2:
+                running = start(rng.randint(1, changes))
+                assert running.ends(300)
+            else:
+                running = start(None)
+                if not running.ends(rng.uniform(0, whole)):
+                    running.kill(rng)
         killed += running.code != 0
         now = state()
         left[now] += 1
@@ -165,8 +169,8 @@ def kill_at_random(
             start(None).succeeds()
             assert state() == "new", f"{name}: after kill {number}"
             again += 1
+        number += 1
     print(
-        f"\n{name}: {trials} trials of {whole:.2f} s and {changes} changes, {killed} ended by the kill; {dict(left)}; "
+        f"\n{name}: {killed} of {number} runs of {whole:.2f} s and {changes} changes ended by the kill; {dict(left)}; "
         f"{again} next runs good"
     )
-    assert killed > trials // 4

@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from shitu_cli.errors import UsageError, require_package
-from shitu_cli.features.origin import Origin, note_origin
-from shitu_cli.files import atomic_write, remove_leftovers
+from shitu_cli.boundary import place_to_write
+from shitu_cli.errors import ShituError, UsageError, require_package
+from shitu_cli.features.origin import Origin, note_origin, noted_origins
+from shitu_cli.files import atomic_write, leftovers, remove_leftovers, sha256_of
 
 PIECE = 4096  # images of which the features are written at once
 TABLE_HEADER = "path\tlabel\n"
@@ -58,7 +59,11 @@ def check_out(out: Path) -> None:
 
 
 def write_features(out: Path, rows: FeatureRows) -> list[Path]:
-    """Write all files, and only then replace the former ones: the note first, which tells any mixture by the hashes."""
+    """Write all files, and only then replace the former ones: first the note, then the table, then the array.
+
+    The note tells by the hashes which table belongs to which array; a kill between the last two is made good by
+    `complete_pair`.
+    """
     writer: dict[str, Callable[[IO[Any], FeatureRows], None]] = {
         ".npy": _write_array,
         ".npz": _npz,
@@ -66,6 +71,7 @@ def write_features(out: Path, rows: FeatureRows) -> list[Path]:
         ".parquet": _parquet,
     }
     table = out.with_suffix(".tsv") if out.suffix == ".npy" else None
+    complete_pair(out)
     for target in (out, *([] if table is None else [table])):
         remove_leftovers(target)
     with contextlib.ExitStack() as replacements:
@@ -80,6 +86,17 @@ def write_features(out: Path, rows: FeatureRows) -> list[Path]:
         table_digest = digests[1] if table is not None else ""
         note_origin(out, Origin(rows.model, digests[0], table_digest, os.path.relpath(rows.folder, out.parent)))
     return [out] if table is None else [out, table]
+
+
+def complete_pair(out: Path) -> bool:
+    """Move the array of a killed `write_features` into place if its table already is; return whether one was moved."""
+    for left in leftovers(out):
+        with contextlib.suppress(ShituError, OSError):  # the pair is refused then
+            table, array = sha256_of(out.with_suffix(".tsv")), sha256_of(left)
+            if any((origin.table_sha256, origin.sha256) == (table, array) for origin in noted_origins(out)):
+                os.replace(left, place_to_write(out))
+                return True
+    return False
 
 
 def _synced_digest(file: IO[Any]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.features.origin import Origin, from_here, noted_origins
 from shitu_cli.features.shard_file import SUFFIX
+from shitu_cli.features.writing import complete_pair
 from shitu_cli.index import is_index
 from shitu_cli.index.faiss_file import check_faiss
 from shitu_cli.index.foreign import foreign_vectors
@@ -109,7 +110,7 @@ def _single(path: Path, read: Callable[[Path], FeatureTable]) -> FeatureFile:
 
 
 def _npy(path: Path) -> FeatureFile:
-    """Read a .npy with its table; wait while `shitu extract` has replaced only one of them."""
+    """Read a .npy with its table; wait while `extract` has replaced only one of them, and do it for a killed one."""
     table = path.with_suffix(".tsv")
     for attempts_left in reversed(range(PAUSES)):
         with open_input(path, hint=EXTRACT) as file:
@@ -118,6 +119,8 @@ def _npy(path: Path) -> FeatureFile:
             if origin is None or origin.table_sha256 in ("", digest.hexdigest()):
                 features = _map_array(file, path)
                 break
+        if complete_pair(path):
+            return _npy(path)
         if not attempts_left:
             advice = f" again; if you changed {table.name} by hand, delete {path.name}.model.json"
             raise DataError(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import pickle
 import time
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 
 from shitu_cli.errors import DataError, ShituError, UsageError
 from shitu_cli.features.origin import Origin, note_origin
+from shitu_cli.files import try_lock
 from shitu_cli.index import sources
 from shitu_cli.index.files import save_index
 from shitu_cli.index.foreign import foreign_items
@@ -152,6 +154,38 @@ def test_vectors_and_table_of_two_runs_are_no_pair(tmp_path: Path, monkeypatch: 
     # Vectors of somebody else are taken as they are; the note is not about them.
     write(tmp_path / "f.npy", vectors(3, seed=5))
     assert read_features(tmp_path / "f.npy").model == ""
+
+
+def test_the_array_of_a_killed_run_is_moved_to_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is replaced first: killed after that, the array lies finished beside the former one."""
+    monkeypatch.setattr(sources, "PAUSE", 0.001)
+    array, table, left = (tmp_path / name for name in ("f.npy", "f.tsv", ".f.npy.abcd1234.tmp"))
+    write(array, vectors(3, seed=0))
+    noted(array, "first")
+    former = array.read_bytes()
+    write(array, vectors(3, seed=1))
+    table.write_text(table.read_text().replace("x", "y"))
+    noted(array, "second")
+    finished = array.read_bytes()
+    array.write_bytes(former)
+    for content in (b"", finished[:-1], former):  # not the one that belongs to the table
+        left.write_bytes(content)
+        with pytest.raises(DataError, match="does not belong"):
+            read_features(array)
+        assert array.read_bytes() == former
+    left.unlink()
+    os.mkfifo(left)
+    with pytest.raises(DataError, match="does not belong"):
+        read_features(array)
+    left.unlink()
+    left.write_bytes(finished)
+    with left.open("rb+") as held:  # its process is still at work
+        assert try_lock(held)
+        with pytest.raises(DataError, match="does not belong"):
+            read_features(array)
+    (features, labels, _), model = read_features(array)
+    assert model == "second" and "y" in labels and np.array_equal(features, vectors(3, seed=1))
+    assert not left.exists() and array.read_bytes() == finished
 
 
 def test_a_table_that_is_about_to_be_replaced_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

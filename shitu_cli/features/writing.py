@@ -90,8 +90,8 @@ def write_features(out: Path, rows: FeatureRows) -> list[Path]:
 
 def complete_pair(out: Path) -> bool:
     """Move the array of a killed `write_features` into place if its table already is; return whether one was moved."""
-    for left in leftovers(out):
-        with contextlib.suppress(ShituError, OSError):  # the pair is refused then
+    with contextlib.suppress(ShituError, OSError):  # the pair is refused then
+        for left in leftovers(out):
             table, array = sha256_of(out.with_suffix(".tsv")), sha256_of(left)
             if any((origin.table_sha256, origin.sha256) == (table, array) for origin in noted_origins(out)):
                 os.replace(left, place_to_write(out))

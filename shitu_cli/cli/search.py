@@ -163,8 +163,8 @@ def _in_words(verdict: Verdict, limit: float | None) -> str:
         return "unknown, nothing in the index has a label"
     if verdict.is_unknown:
         return f"unknown (nearest: {verdict.nearest}, {verdict.score:.2f})"
-    agreeing = f"{verdict.agreeing} of {verdict.voters} neighbours agree"
-    return f"{'most like' if limit is None else 'this is'} {verdict.label} ({verdict.confidence:.2f}; {agreeing})"
+    votes = f"{verdict.confidence:.0%} of the votes; {verdict.agreeing} of {verdict.voters} neighbours agree"
+    return f"{'most like' if limit is None else 'this is'} {verdict.label} ({votes})"
 
 
 def _write_page(path: Path, results: list[Result], limit: float | None, space: Workspace, about: Sequence[str]) -> None:

@@ -89,7 +89,11 @@ class Session:
         if command.name == self.command and not words and ARGUMENTS not in command.without:
             words = list(self._arguments())
         keep = [option for option in self._options() if self._needed(option, command, target, proposal)]
-        return " ".join(["shitu", command.name, *map(shlex.quote, [*words, *proposal.options, *_flat(keep)])])
+        # The last override decides: one of a whole block must not undo what is proposed for a key in it.
+        first = [option for option in keep if option[0] == "--override" and _overlaps(option[1], proposal.overrides)]
+        keep = [option for option in keep if option not in first]
+        options = [*_flat(first), *proposal.options, *_flat(keep)]
+        return " ".join(["shitu", command.name, *map(shlex.quote, [*words, *options])])
 
     def given(self, *names: str) -> list[str]:
         """Return those of these options that the user has given."""
@@ -171,6 +175,12 @@ def _split(target: Any, words: list[str]) -> _Words:
             if parameter.name == "override":
                 result.overrides.append(value)
     return result
+
+
+def _overlaps(override: str, others: list[str]) -> bool:
+    """Return whether an override `Key.path=value` is of a block around one of the others, or of a key inside one."""
+    key, *keys = (f"{text.partition('=')[0]}." for text in (override, *others))
+    return any(key.startswith(other) or other.startswith(key) for other in keys)
 
 
 def _find(context: Any, name: str) -> Any:

@@ -54,6 +54,12 @@ TRAIN = [
         ),
         (TRAIN[:3], Command("train", "--lr", 0.01), "shitu train --lr 0.01 -c 'x y.yaml'"),
         (["-w", "w", "train", "--lr", "1"], Command("train", "--lr", 0.01), "shitu train --lr 0.01 -w w"),
+        # An override of a whole block, or of a key in a proposed one, comes first, as the last one decides.
+        (
+            ["train", "-o", "Arch.Neck={name: FC}", "-o", "A.b=1", "-o", "Slim.prune=1"],
+            Command("train", "-o", "Arch.Neck.class_num=8", "-o", "Slim=null"),
+            "shitu train -o 'Arch.Neck={name: FC}' -o Slim.prune=1 -o Arch.Neck.class_num=8 -o Slim=null -o A.b=1",
+        ),
         (["train", "--resume", "-q", "--debug"], Command("train", without=("--resume",)), "shitu train"),
         (["train", "--init-from", "x"], Command("train", "--resume"), "shitu train --resume"),
         (

@@ -220,7 +220,8 @@ def check_classes(rows: Rows, split: Split, problems: Problems, sample_per_id: i
             f"nothing can be evaluated: none of {counted(len(split.query), 'query', 'queries')} has another image of "
             "its class to find",
             details=[f"{rows.place(split.query[0])} is {rows.shown(rows.labels[split.query[0]])!r}"],
-            hint="images with the same class and camera (or sequence) do not count as answers: is that column right?"
+            hint="images with the same class and camera (or sequence) do not count as answers: are the cameras right, "
+            "which are in the list or the names of the images?"
             if alike
             else "are the classes called the same in all parts? or name the folder or list of the training images only",
         )

@@ -62,14 +62,16 @@ def _chosen(rows: Rows, alike: Alike, choices: Choices, problems: Problems) -> S
     if not rows.boxes:
         why = "the images of each class are nearly the same, and a query would only find itself again"
     examples, wrong = [], problems.lines("error")
-    correct = "correct what is named here; or " if wrong else ""
+    first = "correct what is named here; or " if wrong else ""
     if max(counts.values()) < 2:
         why = f"each of the {len(counts):,} classes has a single image, and a query needs another one to find"
         examples = [f"{rows.place(n)} is {rows.shown(rows.labels[n])!r}" for n in split.train[:2]]
+        if not wrong and any(rows.files):
+            first = "if the class is another value, name its file, or its column with --columns label=NAME; or "
     raise DataError(
         f"no image can be held out for evaluation: {why}",
         details=[*examples, *wrong],
-        hint=f"{correct}add images; or train without evaluation: --split none",
+        hint=f"{first}add images; or train without evaluation: --split none",
     )
 
 

@@ -127,6 +127,11 @@ PROBLEM_KINDS: dict[str, Kind] = {
         "names that differ only by case, spaces or - and _, zeros before numbers, hidden characters or encoded letters",
         "if they are one class, rename one of them",
     ),
+    "same-folder-name": Kind(
+        "warning",
+        "folders of one name in several others: each is a class of its own",
+        "if they are one class, put their images into one folder, or read the folders above with --merge",
+    ),
     "other-names": Kind(
         "warning",
         "classes that are names in one part of the data and numbers in the other: none is in both",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shitu_cli.errors import ShituError, plain
+from tests.command import shitu
 from tests.preparation.annotation_trees import write_json
 from tests.preparation.builders import assert_asked, builders
 from tests.preparation.test_doubtful_layouts import list_of
@@ -103,6 +104,13 @@ def a_column_that_is_y_of_two(root: Path) -> tuple[str, ...]:
 def pairs_of_images(root: Path) -> tuple[str, ...]:
     paths = list(many(root, "img/{k}{i}.jpg"))
     write(root / "pairs.txt", "".join(f"{a} {b} 1\n" for a, b in pairwise(paths)))
+    return ("only one class", "pairs.txt (names images, but no labels)")
+
+
+def pairs_of_images_with_their_item(root: Path) -> tuple[str, ...]:
+    """As In-shop's consumer2shop has them: the second image and the item became the class."""
+    right = many(root, "img/{k}{i}.jpg")
+    write(root / "pairs.txt", "".join(f"{a} {b} id_{right[a]} train\n" for a, b in pairwise(right)))
     return ("only one class", "pairs.txt (names images, but no labels)")
 
 
@@ -212,6 +220,19 @@ def test_the_command_for_classes_in_names_works_in_a_folder_and_with_dots(patter
     assert command is not None, caught.value.hint
     subprocess.run(command[1], shell=True, check=True)
     assert set(read(Path(command[2])).names) == set(NAMES)
+
+
+def test_a_list_of_pairs_that_is_named_is_told_to_name_one_image_a_line(tmp_path: Path) -> None:
+    pairs_of_images_with_their_item(tmp_path)
+    done = shitu("prepare", "pairs.txt", cwd=tmp_path, check=False)
+    assert done.returncode == 3 and "no line in it is `path label`" in done.stderr
+    assert "also for each of several images that a line names" in done.stderr
+
+
+def test_a_colon_is_no_blank_between_path_and_label(tmp_path: Path) -> None:
+    write(tmp_path / "l.txt", list_of(f"{path}: {name}" for path, name in many(tmp_path, "{k}{i}.jpg").items()))
+    done = shitu("prepare", "l.txt", cwd=tmp_path, check=False)
+    assert done.returncode == 3 and "no blank, tab or comma between path and label: '00.jpg: apple'" in done.stderr
 
 
 def test_folders_in_an_archive_are_no_sources_to_merge(tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def test_folders_that_differ_by_leading_zeros_are_said(tmp_path: Path) -> None:
     assert read(tmp_path).problems.cases["similar-labels"].count == 2
 
 
+def test_folders_of_one_name_in_some_of_several_are_said(tmp_path: Path) -> None:
+    many(tmp_path, "phone/{name}/{i}.jpg", names=("Ann", "Bob"))
+    many(tmp_path, "camera/{name}/{i}.jpg", names=("Ann", "Cem"))
+    assert read(tmp_path).problems.cases["same-folder-name"].examples == [("Ann", "camera/Ann, phone/Ann")]
+    assert "same-folder-name" not in read(tmp_path, depth=2).problems.cases
+
+
 def test_a_certainty_of_nothing_is_said_to_be_ignored(tmp_path: Path) -> None:
     right = many(tmp_path, "{k}{i}.jpg")
     table(

@@ -112,6 +112,22 @@ def records_of_each_split_in_json(root: Path) -> tuple[Labels, Labels]:
     return right, held
 
 
+def few_birds_in_the_files_of_cub(root: Path) -> tuple[Labels, Labels]:
+    """None of its classes is of the half to evaluate: train_test_split.txt counts."""
+    right = in_the_files_of_cub(root, "0001", "0002", "0003")
+    return right, last(right)
+
+
+def in_the_files_of_cub(root: Path, *names: str) -> Labels:
+    right = many(root, "images/{name}/{i}.jpg", names=names)
+    lines = [f"{n} {path.removeprefix('images/')}" for n, path in enumerate(right)]
+    write(root / "images.txt", list_of(lines))
+    write(root / "image_class_labels.txt", list_of(f"{n} {int(name)}" for n, name in enumerate(right.values())))
+    write(root / "train_test_split.txt", list_of(f"{n} {int(path not in last(right))}" for n, path in enumerate(right)))
+    write(root / "classes.txt", list_of(f"{int(name)} {name}" for name in names))
+    return right
+
+
 SPLIT = builders(globals(), "tuple[Labels, Labels]")
 
 
@@ -144,12 +160,13 @@ def names_and_classes_that_are_not_of_products_10k(root: Path) -> Labels:
 
 def birds_of_other_numbers_than_in_cub(root: Path) -> Labels:
     """NABirds has the files of CUB-200-2011, but its classes are no halves to train and to evaluate."""
-    right = many(root, "images/{name}/{i}.jpg", names=("0295", "0817", "1010"))
-    names = [f"{n} {path.removeprefix('images/')}" for n, path in enumerate(right)]
-    write(root / "images.txt", list_of(names))
-    write(root / "image_class_labels.txt", list_of(f"{n} {int(name)}" for n, name in enumerate(right.values())))
-    write(root / "train_test_split.txt", list_of(f"{n} {int(path not in last(right))}" for n, path in enumerate(right)))
-    write(root / "classes.txt", "295 0295\n817 0817\n1010 1010\n")
+    return in_the_files_of_cub(root, "0295", "0817", "1010")
+
+
+def signs_between_paths_and_labels(root: Path) -> Labels:
+    """They became a part of the names."""
+    right = many(root, "img/{k}{i}.jpg", names=("red apple", "lemon", "a -> b", "> 5 kg"))
+    write(root / "labels.txt", list_of(f"{path} -> {name}" for path, name in right.items()))
     return right
 
 

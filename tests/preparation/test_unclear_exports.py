@@ -88,7 +88,7 @@ def a_zip_of_windows_in_china(root: Path) -> tuple[str, ...]:
 def captions(root: Path) -> tuple[str, ...]:
     rows = ((path, f"photo {n} of {name}") for n, (path, name) in enumerate(many(root, "img/{k}{i}.jpg").items()))
     table(root / "captions.csv", ("image", "caption"), *rows)
-    return ("each of the 16 classes has a single image", "img/00.jpg) is 'photo 0 of apple'")
+    return ("each of the 16 classes has a single image", "img/00.jpg) is 'photo 0 of apple'", "--columns label=NAME")
 
 
 def a_category_and_a_subcategory(root: Path) -> tuple[str, ...]:
@@ -215,7 +215,8 @@ def test_a_camera_that_leaves_nothing_to_find_is_refused(tmp_path: Path) -> None
     with pytest.raises(ShituError) as caught:
         read(tmp_path, columns={"camera": "camera"})
     assert "nothing can be evaluated" in caught.value.message
-    assert "same class and camera (or sequence)" in plain(caught.value.hint or "")
+    assert "same class and camera (or sequence)" in (hint := plain(caught.value.hint or ""))
+    assert "are the cameras right" in hint
 
 
 def test_images_of_formats_that_are_not_read_are_said(tmp_path: Path) -> None:

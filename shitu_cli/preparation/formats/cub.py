@@ -22,8 +22,9 @@ def _read(folder: Path, protocol: str, problems: Problems) -> Rows:
     labels, parts = (_columns(folder / name, problems) for name in FILES[1:3])
     rows = Rows(folder / "images")
     path = folder / "images.txt"
-    if any((whole_number(label) or 0) > LAST for label, _ in labels.values()):
-        protocol = "classification"  # NABirds has the same files, but no halves of classes
+    last = max((whole_number(label) or 0 for label, _ in labels.values()), default=0)
+    if not LAST_TRAINED < last <= LAST:
+        protocol = "classification"  # NABirds and others have the same files, but no such halves of classes
     rows.readings = [f"{path.name}, {FILES[1]}: {_PROTOCOLS[protocol]}"]
     for image, (name, line) in _columns(path, problems).items():
         label, _ = labels.get(image, ("", 0))

@@ -22,7 +22,7 @@ LONG = 1 << 20  # characters of a file of which only some rows are looked at to 
 IMAGE_SUFFIX = "|".join(re.escape(suffix[1:]) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))
 # The end of an image's name inside a line: what follows it is a separator.
 _PATH_END = re.compile(rf'\.(?:{IMAGE_SUFFIX})(?P<close>"?)(?=[ \t,;|]|$)', re.I)
-_SEPARATOR = re.compile(r"[ \t]*([,;|]?)[ \t]*")
+_SEPARATOR = re.compile(r" +(?:[-=]*>|[=:→]) +(?=\S)|[ \t]*([,;|]?)[ \t]*")  # people also write `path -> label`
 _SEP_LINE = re.compile(r"sep=(.)\s*")
 IMAGE_NAME = re.compile(rf"\.(?:{IMAGE_SUFFIX})\b", re.I)
 _SIGNS = " \t,;|"  # all that a line without content holds

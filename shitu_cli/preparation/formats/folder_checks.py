@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from shitu_cli.errors import Command, DataError, UsageError
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_words
+from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted, short_list
 
 Label = tuple[str, ...]  # the folders that name a class
@@ -106,3 +107,13 @@ def refuse_sorting(source: Source, labels: Mapping[str, Label]) -> None:
             "are not classes",
             hint="put the table with the labels beside them; or --depth 1 if these folders are the classes",
         )
+
+
+def note_same_names(labels: Collection[Label], problems: Problems) -> None:
+    """Report folders that have one name in several others, each of which is a class, such as two of customer A."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(labels):
+        same[label[-1]].append("/".join(label))
+    for name, classes in same.items():
+        if len(classes) > 1:
+            problems.add("same-folder-name", name, short_list(classes))

@@ -50,6 +50,11 @@ class Sample:
         values = self.values(column)[:200]
         return sum(names_image(value) for value in values) * 2 > len(values)
 
+    def begins_with_images(self, column: int) -> bool:
+        """Return whether most values are names of images, or words the first of which is one."""
+        values = self.values(column)[:200]
+        return self.images(column) or sum(names_image(value.partition(" ")[0]) for value in values) * 2 > len(values)
+
     def lists(self, column: int) -> bool:
         """Return whether most cells hold four numbers or more, such as boxes with their labels or runs of pixels."""
         values = self.values(column)

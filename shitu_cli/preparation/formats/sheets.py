@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from shitu_cli.errors import Command, DataError, ShituError, UsageError
+from shitu_cli.errors import Command, DataError, ShituError
 from shitu_cli.inputs import whole_number
 from shitu_cli.preparation.formats.boxes import plain_name
 from shitu_cli.preparation.formats.column_names import IMAGE_NAMES
@@ -23,6 +23,7 @@ from shitu_cli.preparation.formats.source import Source, fold, without_suffix
 from shitu_cli.preparation.formats.splits import is_union, split_of_file, split_of_folder, split_words
 from shitu_cli.preparation.formats.text_files import rough_text
 from shitu_cli.preparation.formats.textlist import decide_list
+from shitu_cli.preparation.formats.unlabelled_sheets import no_columns, why_unread
 from shitu_cli.preparation.formats.unreadable import unread_files
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import short_list
@@ -135,7 +136,7 @@ class Sheets:
         if columns is not None and (columns.label is not None or columns.one_hot):
             self.labelled.append(Labels(sheet, role, columns, None, problems))
         elif alone:
-            self.labelled.append(Labels(sheet, role, None, _no_columns(sheet, columns), problems))
+            self.labelled.append(Labels(sheet, role, None, no_columns(sheet, columns), problems))
         elif columns is not None:
             self.splits.append(Labels(sheet, role, columns))
         elif sheet.header is not None and IMAGE_NAME.search(head):
@@ -229,7 +230,7 @@ class Sheets:
         if not self.splits and "train" in roles and len(roles - {""}) > 1:
             self.splits = [file for file in files if file.role]
         used = {file.sheet.name for file in self.splits}
-        unread = {file.sheet.name: _why_unread(file) for file in files}
+        unread = {file.sheet.name: why_unread(file.sheet) for file in files}
         self.unused |= {name: why for name, why in unread.items() if name not in used}
         self._leave_out_small()
         if len(self.labelled) > 1:
@@ -272,14 +273,6 @@ class Sheets:
                 )
 
 
-def _why_unread(listed: Labels) -> str:
-    if listed.sheet.path.suffix.lower() in RECORD_SUFFIXES:
-        return "names images, but no label beside them that is known here: write [{image: a.jpg, label: cat}, ...]"
-    if len(listed.sheet.header or ()) > 1:
-        return "names images, but none of its columns is a class by its name: --columns image=...,label=... takes one"
-    return "names images, but no labels"
-
-
 def _numbers_lines(labels: Labels) -> bool:
     """Return whether the only column of a list after the path counts 0, 1, 2 or 1, 2, 3, line by line."""
     columns, sheet = labels.columns, labels.sheet
@@ -304,20 +297,3 @@ def _names_of(chosen: dict[str, str], header: list[str]) -> set[str]:
     boxes = {part for part in chosen.get("box", "").partition(":")[0].split("+") if part in header}
     values = {value for value in chosen.values() if value in header}
     return values | ({chosen["box"]} if boxes else set())
-
-
-def _no_columns(sheet: Sheet, columns: Columns | None) -> ShituError:
-    if sheet.header is None:
-        second = "or --columns image=1,label=2 if the second column is the class; "
-        return DataError(
-            f"{sheet.path}: no line in it is `path label`",
-            hint=[
-                f"write path<TAB>label on each line; {second if columns and len(columns.names) > 1 else ''}",
-                Command("prepare", "--formats"),
-                " lists other layouts",
-            ],
-        )
-    return UsageError(
-        f"{sheet.path}: which columns hold image and label? there are {', '.join(sheet.header)}",
-        hint="--columns image=...,label=...",
-    )

@@ -180,6 +180,8 @@ def _report(line: str, path_only: bool, first: bool, place: str, problems: Probl
         problems.add("heading", place, repr(shown))
     elif path_only:
         problems.add("malformed", place, f"the label is missing: {shown!r}")
+    elif IMAGE_NAME.search(shown):
+        problems.add("malformed", place, f"no blank, tab or comma between path and label: {shown!r}")
     else:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         problems.add("malformed", place, f"no path of an image ({suffixes}): {shown!r}")
@@ -197,7 +199,7 @@ def decide_list(
     columns, sample = Columns(names, 0, 1 if width >= 2 else None), Sample(cells, width)
     if not chosen and width == 2 and splits_of_values("", sample.values(1)):
         columns.label, columns.split = None, 1
-    elif not chosen and width >= 2 and (sample.images(1) or sample.checksums(1)):
+    elif not chosen and width >= 2 and (sample.begins_with_images(1) or sample.checksums(1)):
         columns.label = None  # pairs of images, or what md5sum writes
     elif not chosen and width == 2 and sample.annotations(1):
         raise UsageError(

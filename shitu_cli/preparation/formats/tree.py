@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 
 from shitu_cli.errors import Command, UsageError
 from shitu_cli.preparation.formats.base import FOLDERS, Format, Rows
-from shitu_cli.preparation.formats.folder_checks import DATE, refuse_copies, refuse_folds, refuse_pairs, refuse_sorting
+from shitu_cli.preparation.formats.folder_checks import (
+    DATE,
+    note_same_names,
+    refuse_copies,
+    refuse_folds,
+    refuse_pairs,
+    refuse_sorting,
+)
 from shitu_cli.preparation.formats.masks import holds_masks, masks_beside
 from shitu_cli.preparation.formats.source import Source
 from shitu_cli.preparation.formats.splits import split_of_folder, split_words
@@ -243,6 +250,8 @@ def class_rows(source: Source, problems: Problems) -> tuple[Rows, Layout]:
     layout = Layout(source)
     refuse_sorting(source, {place.folder.path: place.label for place in layout.places if place.label})
     layout.settle_depth(source.options.depth)
+    if source.options.depth is None:
+        note_same_names({place.label for place in layout.places if place.label}, problems)
     rows = Rows(source.base)
     at = {place.folder.path: place for place in layout.places}
     top = {path for path, why in layout.beside.items() if not why}

@@ -114,7 +114,7 @@ PROBLEM_KINDS: dict[str, Kind] = {
     "one-query-class": Kind(
         "warning",
         "all queries are of this one class",
-        "are the labels of this part placeholders? then move its list away",
+        "are the labels of this part placeholders? then move its list or folder away",
     ),
     "absent-in-gallery": Kind("warning", "a query class that the gallery lacks", "add gallery images of it"),
     "other-folder": Kind(

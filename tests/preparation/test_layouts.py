@@ -441,3 +441,13 @@ def test_a_split_of_no_known_words_is_told_to_be_ignored(tmp_path: Path) -> None
     assert any(
         "fold does not hold splits such as train or val: not used" in line for line in read(tmp_path).rows.readings
     )
+
+
+def test_a_split_that_is_held_out_is_never_trained(tmp_path: Path) -> None:
+    """Of two words, one of which was not known, the column was passed over."""
+    right = many(tmp_path, "{name}{i}.jpg")
+    rows = [(path, name, "Holdout" if "3." in path else "Train") for path, name in right.items()]
+    table(tmp_path / "items.csv", ("image", "label", "split"), *rows)
+    assert queries(read(tmp_path), tmp_path) == {path for path, _, part in rows if part == "Holdout"}
+    table(tmp_path / "items.csv", ("image", "label", "split"), *((*row[:2], row[2].replace("out", "")) for row in rows))
+    assert "split 'hold', expected train" in read(tmp_path).problems.lines("error")[0]

@@ -227,6 +227,31 @@ def test_images_of_formats_that_are_not_read_are_said(tmp_path: Path) -> None:
     assert read(tmp_path).problems.cases["other-format"].count == 5
 
 
+def test_images_in_a_folder_that_repeats_its_split_have_no_class(tmp_path: Path) -> None:
+    """All of test/test/ became one class, which every query found."""
+    right = many(tmp_path, "train/{name}/{i}.jpg")
+    many(tmp_path, "test/test/{i}.jpg", 6, names=("x",))
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right and made.problems.cases["unlabelled"].count == 6
+
+
+def test_a_class_called_like_its_split_stays_one(tmp_path: Path) -> None:
+    right = many(tmp_path, "train/{name}/{i}.jpg", names=("exam", "test")) | many(
+        tmp_path, "test/{name}/{i}.jpg", (7, 8), names=("test",)
+    )
+    assert labels(read(tmp_path), tmp_path) == right
+
+
+def test_categories_of_one_name_are_said(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": path} for n, path in enumerate(many(tmp_path, "{k}{i}.jpg"))]
+    objects = [{"image_id": n, "category_id": n // 4} for n in range(len(images))]
+    kinds = [{"id": n, "name": name} for n, name in enumerate(("apple", "apple", "lemon", "plum"))]
+    write_json(tmp_path / "a.json", {"images": images, "annotations": objects, "categories": kinds})
+    made = read(tmp_path)
+    assert set(made.names) == {"apple (0)", "apple (1)", "lemon", "plum"}
+    assert made.problems.cases["same-name"].examples == [("apple", "0 and 1")]
+
+
 def test_placeholders_to_evaluate_are_said(tmp_path: Path) -> None:
     right, test = many(tmp_path, "train/{k}{i}.jpg"), many(tmp_path, "test/t{k}{i}.jpg", 2)
     for name, part in (("train", right), ("test", dict.fromkeys(test, "plum"))):

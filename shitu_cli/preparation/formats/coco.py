@@ -85,8 +85,12 @@ def _categories(file: AnnotationFile, value: dict[str, Any]) -> dict[str, str]:
     for longer in (lambda key: f"{above[key]}/{names[key]}", lambda key: f"{names[key]} ({key})"):
         distinct = {key: name if counts[name] == 1 else longer(key) for key, name in names.items()}
         if len(set(distinct.values())) == len(distinct):
-            return distinct
-    return names
+            break
+    else:
+        return names
+    for name in {names[key] for key, longer_name in distinct.items() if longer_name == f"{names[key]} ({key})"}:
+        file.problems.add("same-name", name, " and ".join(key for key in names if names[key] == name))
+    return distinct
 
 
 def _images(file: AnnotationFile, value: dict[str, Any], annotated: set[str]) -> dict[str, ImageEntry | None]:

@@ -10,7 +10,7 @@ from shitu_cli.preparation.formats.source import bare_name
 WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval", "训练", "训练集"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation", "验证", "验证集"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "测试", "测试集"), "test"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout", "测试", "测试集"), "test"),
     **dict.fromkeys(("query", "queries", "probe"), "query"),
     "gallery": "gallery",
 }
@@ -73,7 +73,8 @@ def splits_of_values(name: str, values: Iterable[str], *, beside_label: bool = F
     known = {value.lower(): split for value in different if len(value) < 40 and (split := split_of_folder(value))}
     different = {value.lower() for value in different}
     several = len(set(known.values())) > 1
-    if len(known) * 2 > len(different) and (name in SPLIT_NAMES or (several and known.keys() == different)):
+    is_named = name in SPLIT_NAMES and ("train" in known.values() or len(known) * 2 > len(different))
+    if is_named or (several and known.keys() == different):
         return WORDS | known
     flags = FLAGS | _BARE_FLAGS if beside_label else FLAGS
     if name in flags and different and different <= {*_YES, *_NO}:

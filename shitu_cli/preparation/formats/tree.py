@@ -69,6 +69,10 @@ class Layout:
     def _level(self, places: list[_Place]) -> None:
         """Interpret folders of the same level and role, and all below them."""
         self._drop_masks(places)
+        again = [self._without_repetition(place, places) for place in places]
+        if again != places:
+            self._level(again)
+            return
         if splits := self._splits(places):
             self._into_splits(places, splits)
             return
@@ -94,7 +98,7 @@ class Layout:
     def _splits(self, places: list[_Place]) -> dict[str, str]:
         """Return the split of each name of the folders below; {} if these are not splits."""
         if any(place.split for place in places):
-            return self._again(places)
+            return {}
         names = sorted({name for place in places for name in place.folder.below})
         words = {name: split_words(name) for name in names}
         groups: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
@@ -111,17 +115,19 @@ class Layout:
         refuse_pairs(self.source, groups)
         return {}
 
-    def _again(self, places: list[_Place]) -> dict[str, str]:
-        """Return the only folders below those of splits, if these repeat the name of the split: seg_train/seg_train."""
-        if all(
-            len(place.folder.below) == 1
-            and not place.folder.images
-            and split_words(name := next(iter(place.folder.below)))[0] == place.split
-            and (place.folder.below[name].below or not place.label)
-            for place in places
-        ):
-            return {name: place.split for place in places for name in place.folder.below}
-        return {}
+    def _without_repetition(self, place: _Place, places: Sequence[_Place]) -> _Place:
+        """Return the only folder below that of a split, if it repeats the name of the split: seg_train/seg_train.
+
+        Images in test/test have no class then; if `places` have test/ as a class elsewhere too, it is one.
+        """
+        if not place.split or place.folder.images or len(place.folder.below) != 1:
+            return place
+        name, folder = next(iter(place.folder.below.items()))
+        again = split_words(name)[0] == place.split and (folder.below or not place.label)
+        if not again or any(name in other.folder.below for other in places if other is not place):
+            return place
+        self.split_folders[place.split].add(folder.path)
+        return _Place(folder, place.split, place.label, place.above)
 
     def _into_splits(self, places: list[_Place], splits: dict[str, str]) -> None:
         inside = []

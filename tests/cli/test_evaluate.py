@@ -41,7 +41,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[...,
     yield root
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_give_the_same_bytes(trained: Path, processes: int) -> None:
     one = shitu("evaluate", "--json", "--no-cache", cwd=trained).stdout
     report = (trained / "reports/evaluate.json").read_bytes()

@@ -28,7 +28,7 @@ NETWORKS = (
     "mobilenetv4_conv_small",
     "vit_small_patch14_dinov2",
     "vit_small_patch14_dinov2@224<518",
-    "vit_base_patch32_clip_224",
+    pytest.param("vit_base_patch32_clip_224", marks=pytest.mark.slow),
 )
 
 

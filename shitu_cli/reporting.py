@@ -40,6 +40,12 @@ def short_list(items: Iterable[str], most: int = 3) -> str:
     return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
 
 
+def alternatives(words: Sequence[str]) -> str:
+    """Return words as a sentence offers them: "a, b or c"."""
+    *others, last = words or [""]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def shortened(lines: Sequence[str], most: int) -> list[str]:
     """Return the first `most` lines and, if there are more, a line that says how many."""
     rest = len(lines) - most

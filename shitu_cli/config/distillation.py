@@ -84,13 +84,16 @@ def networks_of(student: ArchConfig, distillation: DistillationConfig) -> dict[s
     return {distillation.student: student, **{peer.name: peer.arch for peer in distillation.peers}}
 
 
+def arch_keys(config: Config) -> dict[str, ArchConfig]:
+    """Return the networks of a config by their dotted keys, which `-o` takes; the one that is kept is the first."""
+    if config.Distillation is None:
+        return {"Arch": config.Arch}
+    return {f"Arch.models.{name}": arch for name, arch in networks_of(config.Arch, config.Distillation).items()}
+
+
 def head_keys(config: Config) -> dict[str, Head]:
     """Return the heads of a config by their dotted keys, which `-o` takes."""
-    if config.Distillation is None:
-        archs = {"Arch": config.Arch}
-    else:
-        archs = {f"Arch.models.{name}": arch for name, arch in networks_of(config.Arch, config.Distillation).items()}
-    return {f"{key}.Head": arch.head for key, arch in archs.items() if arch.head is not None}
+    return {f"{key}.Head": arch.head for key, arch in arch_keys(config).items() if arch.head is not None}
 
 
 def _entries(reader: Reader, value: Any) -> list[tuple[str, str, dict[str, Any]]]:

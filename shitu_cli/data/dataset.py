@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -89,6 +90,17 @@ class RecDataset:
         except DataError as error:
             message = f"{self.location(index)}: {error.message} ({self.images.place(index)})"
             raise DataError(message, hint=error.advice) from None
+
+    def input_size(self) -> tuple[int, int]:
+        """Return height and width of the transformed images, by the first that can be read; DataError without any."""
+        for index in range(len(self)):
+            with contextlib.suppress(DataError):
+                image = self.load(index, np.random.default_rng(0))
+                return (image.shape[0], image.shape[1]) if image.dtype == np.uint8 else (image.shape[1], image.shape[2])
+        raise DataError(
+            f"{self.list_path}: none of the images in this list can be read",
+            hint=[Command("prepare", "./data"), " lists the broken images and says why they cannot be read"],
+        )
 
     def _decode(self, index: int) -> np.ndarray:
         file, box, began = self.location(index), self.images.box(index), time.thread_time()

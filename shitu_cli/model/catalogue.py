@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shitu_cli.config.parts import KINDS
@@ -52,6 +50,7 @@ def _describe(name: str, size: int) -> BackboneInfo:
     from paddle import nn
 
     from shitu_cli.model.backbones import build_backbone
+    from shitu_cli.model.shapes import drawing
 
     macs = 0
 
@@ -60,7 +59,7 @@ def _describe(name: str, size: int) -> BackboneInfo:
         places = output.shape[2:] if isinstance(layer, nn.Conv2D) else output.shape[1:-1]  # of a map, or tokens
         macs += math.prod(layer.weight.shape) * math.prod(places)
 
-    with _drawing():
+    with drawing():
         model = build_backbone(name)
         stop_layer = "flatten" if "flatten" in model.sizes() else list(model.sizes())[-1]
         model.stop_after(stop_layer)
@@ -72,17 +71,3 @@ def _describe(name: str, size: int) -> BackboneInfo:
         model(paddle.static.data("images", [1, 3, side, side]))
         parameters = sum(math.prod(p.shape) for p in model.parameters() if not p.stop_gradient)
     return BackboneInfo(name, parameters, macs, model.feature_size, stop_layer)
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """Let Paddle build the graph of what is called instead of computing it; weights get no values either."""
-    import paddle
-    from paddle.utils import unique_name
-
-    paddle.enable_static()
-    try:
-        with unique_name.guard(), paddle.static.program_guard(paddle.static.Program(), paddle.static.Program()):
-            yield
-    finally:
-        paddle.disable_static()

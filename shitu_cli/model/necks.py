@@ -50,6 +50,7 @@ class VehicleNeck(nn.Layer):
     """A 1x1 convolution on the pooled map, flattened."""
 
     size_key = "in_channels"
+    takes_map = True  # other necks take a row of values for each image
 
     def __init__(self, part: parts.VehicleNeck) -> None:
         super().__init__()
@@ -160,4 +161,9 @@ class Tanh(nn.Layer):
 def check_size(key: str, size: int, got: int) -> None:
     """Raise ConfigError if the layer at config key `key` takes `size` values but receives `got`."""
     if size != got:
-        raise ConfigError(f"{key}: got {size}, but the layer before it returns {got} values", hint=f"set {key}: {got}")
+        raise ConfigError(f"{key}: {wrong_size(size, got)}", hint=f"set {key}: {got}")
+
+
+def wrong_size(size: int | None, got: int) -> str:
+    """Return what is wrong with a layer that takes `size` values but receives `got`."""
+    return f"got {size}, but the layer before it returns {got} values"

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import paddle
 from paddle import nn
 
-from shitu_cli.config.parts.losses import PairLoss
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset, spare_memory
 from shitu_cli.data.loader import BatchLoader, MixedLoader
 from shitu_cli.data.samplers import Repeated
 from shitu_cli.data.views import Views
-from shitu_cli.errors import Command, ConfigError, ErrorCollector
+from shitu_cli.errors import ErrorCollector
 from shitu_cli.files import sha256_of
 from shitu_cli.model import build_rec_model
 from shitu_cli.model.losses import CombinedLoss, build_loss
@@ -27,6 +26,7 @@ from shitu_cli.reporting import Reporter
 from shitu_cli.training.checks import TrainingData, check_run, training_part
 from shitu_cli.training.ema import ExponentialMovingAverage
 from shitu_cli.training.fingerprint import describe_run, require_same_everywhere
+from shitu_cli.training.layer_checks import check_image_sizes, check_layers, shapes_of
 from shitu_cli.training.layer_rates import set_layer_rates
 from shitu_cli.training.loop_state import seed_everything
 from shitu_cli.training.optimizer import OptimizerStep, build_optimizers, trainable_parameters
@@ -175,6 +175,11 @@ def _find_images(
         keep_bytes=keep_bytes,
     )  # fmt: skip
     with problems:
+        shapes = shapes_of(config)
+        for check in (check_layers, check_image_sizes):
+            with problems:
+                check(config, shapes)
+    with problems:
         unlabelled = find_unlabelled(config, teacher_loss, keep_bytes, lists_dir)
     problems.raise_all("training cannot begin", "train")
     assert labelled is not None
@@ -247,7 +252,6 @@ def _build_network(
         else:
             start, may_be_new = start_of(config, init_from, reporter), _new_parts(config)
             model, remarks = build_started(config, start, reporter, may_be_new=may_be_new)
-        _check_feature_sizes(config, model)
         loss = build_loss(config.Loss, networks_beside(config, empty=empty), reporter)
         prepare_student(model, loss, teacher)
     set_layer_rates(model.backbone, config.Arch.backbone)
@@ -261,21 +265,6 @@ def _build_network(
     if loss.peers is not None:
         loss.peers.fix()
     return _Network(model, loss, shards, remarks)
-
-
-def _check_feature_sizes(config: Config, model: nn.Layer) -> None:
-    """Raise ConfigError for a loss that keeps features (centres, memories) of another size than the network returns."""
-    for number, part in enumerate(config.Loss):
-        name = next((name for name in ("feat_dim", "embedding_size") if hasattr(part, name)), None)
-        if name is None or not isinstance(part, PairLoss):
-            continue
-        key, wanted = f"Loss.Train.{number}.{part.name}.{name}", getattr(part, name)
-        size = model.backbone.feature_size if part.feature_from == "backbone" else model.feature_size
-        if wanted != size:
-            raise ConfigError(
-                f"{key}: got {wanted}, but the output {part.feature_from} of the network has {size} values",
-                hint=Command("train", "-o", f"{key}={size}"),
-            )
 
 
 def _new_parts(config: Config) -> tuple[str, ...]:

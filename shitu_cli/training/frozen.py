@@ -19,6 +19,7 @@ import numpy as np
 from paddle import nn
 
 from shitu_cli.config.arguments import CLOSED_FORM, TRAINED, USUAL_VIEWS
+from shitu_cli.config.parts.losses import NetworkLoss
 from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.errors import Command, UsageError
@@ -30,6 +31,7 @@ from shitu_cli.training.checkpoint import BEST, LATEST, Checkpoint, save_checkpo
 from shitu_cli.training.checks import as_frozen, check_labels
 from shitu_cli.training.earlier import settle
 from shitu_cli.training.fingerprint import describe_run
+from shitu_cli.training.layer_checks import check_layers, shapes_of
 from shitu_cli.training.log import RunLog
 from shitu_cli.training.loop_state import LoopState, seed_everything
 from shitu_cli.training.options import TrainOptions
@@ -102,8 +104,10 @@ def train_frozen(
     settle(output)
     seed_everything(config.Global.seed or 0)
     dataset = RecDataset(split.dataset)
-    check_labels(as_frozen(config), dataset.labels, dataset.images, dataset.list_path)
-    check_start(config, init_from)
+    used = as_frozen(config)
+    check_labels(used, dataset.labels, dataset.images, dataset.list_path)
+    check_layers(used, shapes_of(used))
+    check_start(used, init_from)
     start = start_of(config, init_from, reporter)
     network, remarks = bare_network(config, start, reporter)
     engine = engine_from_model(network, on_backbone(config))
@@ -251,9 +255,10 @@ def _save(
 
 
 def _config_with(config: Config, projection: Projection | None) -> Config:
-    """Return the config of the saved network, which does not ask for another projection on top of this one."""
-    arch = projected_arch(config.Arch, projection)
-    return dataclasses.replace(config, Global=dataclasses.replace(config.Global, projection=False), Arch=arch)
+    """Return the config of the saved network, which asks neither for a second projection nor for other networks."""
+    arch, general = projected_arch(config.Arch, projection), dataclasses.replace(config.Global, projection=False)
+    losses = tuple(loss for loss in config.Loss if not isinstance(loss, NetworkLoss))
+    return dataclasses.replace(config, Global=general, Arch=arch, Loss=losses, Distillation=None)
 
 
 def _checkpoint(

@@ -6,7 +6,6 @@ random views.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from shitu_cli.config.parts.augmentations import RandCropImage, RandFlipImage
 from shitu_cli.config.parts.transforms import DecodeImage, NormalizeImage, ToCHWImage
 from shitu_cli.config.schema import Config, SplitConfig
 from shitu_cli.data.dataset import RecDataset
-from shitu_cli.errors import Command, DataError
 from shitu_cli.evaluation.evaluate import both_lists, evaluate_lists
 from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.features.cache import Cache
@@ -179,21 +177,8 @@ def _readable(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
 
 def _changed(split: SplitConfig) -> SplitConfig:
     """Return the split with a random part of each image, at least half its area, mirrored half of the time."""
-    height, width = _side(split)
+    height, width = RecDataset(split.dataset).input_size()
     changes = (RandCropImage(size=(width, height), scale=(0.5, 1.0)), RandFlipImage(flip_code=1))
     kept = [op for op in split.dataset.transform_ops if isinstance(op, (DecodeImage, NormalizeImage, ToCHWImage))]
     ops = (*kept[:1], *changes, *kept[1:])
     return dataclasses.replace(split, dataset=dataclasses.replace(split.dataset, transform_ops=ops))
-
-
-def _side(split: SplitConfig) -> tuple[int, int]:
-    """Return height and width of the images that a split gives, by the first that can be read."""
-    dataset = RecDataset(split.dataset)
-    for index in range(len(dataset)):
-        with contextlib.suppress(DataError):
-            image = dataset.load(index, np.random.default_rng(0))
-            return (image.shape[0], image.shape[1]) if image.dtype == np.uint8 else (image.shape[1], image.shape[2])
-    raise DataError(
-        f"{dataset.list_path}: none of the images in this list can be read",
-        hint=[Command("prepare", "./data"), " lists the broken images and says why they cannot be read"],
-    )

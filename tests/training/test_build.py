@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from shitu_cli.config.load import load_config
-from shitu_cli.errors import ConfigError
-from shitu_cli.processes.collectives import Ranks
-from shitu_cli.reporting import SilentReporter
 from tests.command import SMALL, shitu
 
 
@@ -112,26 +107,6 @@ def test_a_loss_on_logits_without_a_head_is_said_before_the_first_step(workspace
     assert done.returncode == 4 and "Loss.Train.0.CELoss: needs Arch.Head" in shown and "no weights file" in shown
 
 
-@pytest.mark.parametrize(
-    ("loss", "key", "size"),
-    [
-        ("CenterLoss: {num_classes: 6, feat_dim: 512}", "CenterLoss.feat_dim", "features of the network has 1280"),
-        ("ProxyAnchor: {num_classes: 6, feat_dim: 7, feature_from: backbone}", "ProxyAnchor.feat_dim", "backbone of"),
-        (
-            "ContrastiveLoss_XBM: {start_iter: 0, xbm_size: 8, xbm_weight: 1, embedding_size: 5}",
-            "ContrastiveLoss_XBM.embedding_size",
-            "features of the network has 1280",
-        ),
-    ],
-)
-def test_a_loss_that_keeps_features_has_their_size(loss: str, key: str, size: str, workspace: Path) -> None:
-    config = load_config(workspace / "shitu.yaml", [*SMALL[1::2], f"Loss.Train=[CELoss: {{}}, {loss}]"])
-    from shitu_cli.training.build import build_training  # imports Paddle
-
-    with pytest.raises(ConfigError, match=rf"Loss.Train.1.{key}: got \d+, but the output {size}"):
-        build_training(config, device="cpu", ranks=Ranks(), threads=1, reporter=SilentReporter())
-
-
 def test_folders_that_cannot_be_read_are_said_with_the_rest(workspace: Path) -> None:
     options = ["DataLoader.Train.dataset.name=Market1501", "Arch.Backbone.pretrained=no/where"]
     done = shitu("train", *(word for option in options for word in ("-o", option)), cwd=workspace, check=False)
@@ -140,7 +115,6 @@ def test_folders_that_cannot_be_read_are_said_with_the_rest(workspace: Path) -> 
 
 
 def test_batches_of_one_image_are_warned_of_where_they_teach_nothing(workspace: Path) -> None:
-    from shitu_cli.config.load import load_config
     from shitu_cli.errors import ErrorCollector
     from shitu_cli.training.checks import check_run
 
@@ -153,7 +127,6 @@ def test_batches_of_one_image_are_warned_of_where_they_teach_nothing(workspace: 
 
 
 def test_labels_without_images_in_a_list_of_ones_own_are_told(workspace: Path) -> None:
-    from shitu_cli.config.load import load_config
     from shitu_cli.errors import ErrorCollector
     from shitu_cli.training.checks import check_run
 

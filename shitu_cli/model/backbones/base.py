@@ -71,7 +71,7 @@ class Backbone(nn.Layer):
         name = ALIASES.get(name, name)
         if name not in sizes:
             raise ConfigError(
-                f"Arch.BackboneStopLayer.name: no layer {name} to stop at{guess(name, sizes)}",
+                f"Arch.BackboneStopLayer.name: {no_such_layer(name, sizes)}",
                 hint="possible: " + ", ".join(sizes),
             )
         names = [step for step, _ in self.steps()]
@@ -134,6 +134,11 @@ class Backbone(nn.Layer):
             if name == self.last_step:
                 break
         return plan
+
+
+def no_such_layer(name: str, layers: Collection[str]) -> str:
+    """Return what is wrong with a layer to stop at that is not among those where a network may stop."""
+    return f"no layer {name} to stop at{guess(name, layers)}"
 
 
 def _are_pair(conv: object, norm: object) -> bool:

@@ -80,12 +80,16 @@ def training_part(config: Config) -> SplitConfig:
 
 
 def as_frozen(config: Config) -> Config:
-    """Return the part of a config that `--frozen` uses: it replaces neck and head, and needs no losses or batches."""
+    """Return the part of a config that `--frozen` uses: it replaces neck and head, and needs no losses or batches.
+
+    Of several networks it uses the one that is kept, with the weights that are named for it.
+    """
     arch, loaders = dataclasses.replace(config.Arch, neck=None, head=None), config.DataLoader
+    alone = None if config.Distillation is None else dataclasses.replace(config.Distillation, peers=())
     if loaders.train is not None:
         train = dataclasses.replace(loaders.train, sampler=DistributedBatchSampler(drop_last=False))
         loaders = dataclasses.replace(loaders, train=train)
-    return dataclasses.replace(config, Arch=arch, Loss=(), Distillation=None, DataLoader=loaders)
+    return dataclasses.replace(config, Arch=arch, Loss=(), Distillation=alone, DataLoader=loaders)
 
 
 def _training_data(

@@ -108,6 +108,18 @@ def test_a_frozen_teacher_keeps_its_weights_and_needs_some(workspace: Path) -> N
     assert all(np.array_equal(rest[f"{prefix}{name}"], value) for name, value in weights.items())
 
 
+def test_a_projection_of_the_student_needs_nothing_of_its_peers(workspace: Path) -> None:
+    write(workspace, ARCH)
+    shitu(*RUN, "--epochs", "1", cwd=workspace)
+    elsewhere = {**NETWORK, "Backbone": {"name": "PPLCNet_x0_25", "pretrained": "no/where"}}
+    write(workspace, {**ARCH, "models": [{"Teacher": elsewhere}, {"Student": NETWORK}]})
+    shitu("train", "--frozen", "--init-from", "output/latest", "--views", "1", cwd=workspace)
+    saved = load_config(workspace / "output/config.yaml", root=workspace)
+    assert saved.Distillation is None and saved.Arch.head is None and saved.Arch.neck is not None
+    write(workspace, {**ARCH, "pretrained_list": [None, "output/earlier/001/latest"]})
+    shitu("train", "--frozen", "--views", "1", cwd=workspace)  # from the weights that are named for the student
+
+
 def test_a_student_that_starts_from_weights_is_measured_before_the_first_step(workspace: Path) -> None:
     write(workspace, ARCH)
     shitu(*RUN, "--epochs", "1", cwd=workspace)

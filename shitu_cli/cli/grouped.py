@@ -22,6 +22,7 @@ ELSEWHERE = {
     **{"eval": "evaluate", "export_model": "export", "infer": "extract", "predict_rec": "extract"},
     **{"build_gallery": "index build", "predict_system": "search", "predict": "search", "check_dataset": "prepare"},
 }
+_STATE = ("status", "state", "info")
 _KINDS = {"int": "N", "float": "X", "path": "PATH", "str": "TEXT"}  # as help writes the values of options
 _ENDLESS = 65_536  # upper bounds from here on only keep out mistakes; help does not show them
 
@@ -97,6 +98,8 @@ class GroupedCommands(TyperGroup):
             theirs = [] if ctx.parent else [ELSEWHERE[word]] if word in ELSEWHERE else []
             similar = theirs or difflib.get_close_matches(word, self.list_commands(ctx))
             remark = f"; did you mean {' or '.join(similar)}?" if similar else ""
+            if not ctx.parent and word in _STATE:
+                remark = "; shitu alone shows what has been done"
             ctx.fail(f"there is no command {args[0]!r}{remark}")
         return super().resolve_command(ctx, args)
 

@@ -35,8 +35,9 @@ def take_score(state: LoopState, metrics: Mapping[str, float], score: str, sched
         state.best_score, state.best_epoch = metrics[score], state.epoch
     names = dict.fromkeys((score, "recall@1", "recall@5", "top5", "mAP"))
     shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
-    if metrics.get(BARE, metrics[score]) < metrics[score]:
-        shown += f"  (without projection {metrics[BARE]:.4f})"
+    if (bare := metrics.get(BARE, metrics[score])) < metrics[score]:
+        with_projection = f"{score} {bare:.4f}; with a projection of the features: {shown}"
+        shown = f"{shown}  (without projection {bare:.4f})" if state.epoch else with_projection
     return better, _line(state, shown + ("  (best so far)" if better and state.epoch else ""))
 
 

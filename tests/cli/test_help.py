@@ -104,6 +104,7 @@ def test_a_command_loads_no_other_command() -> None:
         (["tools/eval.py"], "'tools/eval.py'; did you mean evaluate?"),
         (["build_gallery"], "'build_gallery'; did you mean index build?"),
         (["index", "eval"], "'eval'"),
+        (["status"], "'status'; shitu alone shows what has been done"),
     ],
 )
 def test_an_unknown_command_is_answered_alike_everywhere(words: list[str], similar: str, tmp_path: Path) -> None:

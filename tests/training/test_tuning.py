@@ -48,7 +48,12 @@ def test_what_the_start_reaches_is_said_first_and_what_training_brought_at_the_e
     result = json.loads(done.stdout)
     first = result["evaluations"][0]
     assert first["epoch"] == 0 and result["score_before"] == first[BARE]
-    assert f"recall@1 before training {first[BARE]:.4f}" in done.stderr
+    assert lines[before].startswith(f"before training: recall@1 {first[BARE]:.4f}")
+    assert f"recall@1 before training {first[BARE]:.4f}" in done.stderr  # the same figure
+    assert (
+        first["recall@1"] == first[BARE]
+        or f"projection of the features: recall@1 {first['recall@1']:.4f}" in done.stderr
+    )
     saved = load_checkpoint(workspace / "output/best_model")
     assert saved.state.best_score == result["best_score"] == max(e["recall@1"] for e in result["evaluations"])
     evaluated = json.loads(shitu("evaluate", "--json", cwd=workspace).stdout)["metrics"]["recall@1"]

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -72,6 +73,26 @@ def test_the_whole_chain_with_all_four(workspace: Path) -> None:
     assert (workspace / "output" / "latest.pdparams").is_file()
     (row,) = json.loads(shitu("config", "Backbone.depth", "--json", cwd=workspace).stdout)
     assert str(row["value"]) == "2" and row["origin"].startswith(str(workspace / "shitu.yaml"))
+
+
+def test_a_network_that_has_no_graph_is_trained(workspace: Path) -> None:
+    """Its layers cannot be checked before: it decides by values."""
+    layers = importlib.import_module("shop_parts.layers")
+
+    class Pool(layers.nn.AdaptiveAvgPool2D):  # type: ignore[name-defined,misc]
+        def forward(self, x: Any) -> Any:
+            return super().forward(x if float(x.mean()) > -1 else -x)
+
+    build = layers.ShopNet.__init__
+
+    def with_pool(self: Any, part: Any) -> None:
+        build(self, part)
+        self.pool = Pool(1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers.ShopNet, "__init__", with_pool)
+        shitu("train", cwd=workspace)
+    assert (workspace / "output" / "latest.pdparams").is_file()
 
 
 def test_the_names_are_known_and_misspelling_them_is_guessed(package: Path, tmp_path: Path) -> None:

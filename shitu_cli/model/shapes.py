@@ -12,6 +12,7 @@ from paddle import nn
 from paddle.utils import unique_name
 
 from shitu_cli.config.parts import backbones, necks
+from shitu_cli.errors import ShituError
 from shitu_cli.model.backbones.base import ALIASES
 
 Shape = tuple[int, ...]  # for one image: (values,), or (channels, height, width) of a map
@@ -48,14 +49,22 @@ class BackboneShapes:
         return self.last if stop_layer is None else self.after.get(ALIASES.get(stop_layer, stop_layer))
 
 
-def backbone_shapes(part: backbones.Backbone, size: tuple[int, int]) -> BackboneShapes:
-    """Return the shapes of a backbone for images of `size` (height, width), or of its own if it is made for one."""
-    with drawing():
-        backbone = part.build()
-        side = backbone.input_size
-        shapes = _run(backbone, (side, side) if side is not None else size)
-        after = {name: shapes[name] for name in backbone.sizes()}
-        return BackboneShapes(after, list(shapes.values())[-1], len(backbone.levels), side)
+def backbone_shapes(part: backbones.Backbone, size: tuple[int, int]) -> BackboneShapes | None:
+    """Return the shapes of a backbone for images of `size` (height, width), or of its own if it is made for one.
+
+    None if it has no graph: a network of another package may decide by the values that it computes.
+    """
+    try:
+        with drawing():
+            backbone = part.build()
+            side = backbone.input_size
+            shapes = _run(backbone, (side, side) if side is not None else size)
+            after = {name: shapes[name] for name in backbone.sizes()}
+            return BackboneShapes(after, list(shapes.values())[-1], len(backbone.levels), side)
+    except ShituError:
+        raise
+    except Exception:
+        return None
 
 
 def require_size(part: backbones.Backbone, size: tuple[int, int]) -> None:

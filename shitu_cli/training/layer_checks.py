@@ -64,16 +64,25 @@ class _Outputs:
 
 
 def shapes_of(config: Config) -> dict[str, BackboneShapes]:
-    """Return what leaves the backbones of all networks of a config, by the keys of these."""
+    """Return what leaves the backbones of the networks of a config, by the keys of these, without those unknown."""
     height, width = config.Global.image_shape[1:]
-    return {key: backbone_shapes(arch.backbone, (height, width)) for key, arch in arch_keys(config).items()}
+    shapes = {key: backbone_shapes(arch.backbone, (height, width)) for key, arch in arch_keys(config).items()}
+    return {key: known for key, known in shapes.items() if known is not None}
 
 
 def check_layers(config: Config, shapes: Mapping[str, BackboneShapes]) -> None:
     """Raise ConfigError, with all problems, if layers or losses of a run take something else than they would get."""
     problems, outputs = _Problems(), dict[str, _Outputs]()
     for key, arch in arch_keys(config).items():
-        outputs[key] = _outputs(problems, key, arch, shapes[key], is_kept=arch is config.Arch)
+        if key in shapes:
+            outputs[key] = _outputs(problems, key, arch, shapes[key], is_kept=arch is config.Arch)
+    if len(outputs) == len(arch_keys(config)):
+        _check_outputs(problems, config, outputs)
+    problems.raise_all("the layers of the network do not fit together")
+
+
+def _check_outputs(problems: _Problems, config: Config, outputs: dict[str, _Outputs]) -> None:
+    """Report what takes the outputs of networks, which are by their keys, and needs others."""
     kept = next(iter(outputs.values()))
     if config.Global.retrieval_feature_from == "backbone" and len(kept.backbone) > 1:
         text = f"got backbone, which gives {_named(kept.backbone)}, but a feature is a row of values: expected features"
@@ -85,7 +94,6 @@ def check_layers(config: Config, shapes: Mapping[str, BackboneShapes]) -> None:
         elif isinstance(loss, PairDistillation):
             by_name = {key.rpartition(".")[2]: output for key, output in outputs.items()}
             _check_pairs(problems, key, loss, by_name)
-    problems.raise_all("the layers of the network do not fit together")
 
 
 def check_image_sizes(config: Config, shapes: Mapping[str, BackboneShapes]) -> None:
@@ -95,7 +103,7 @@ def check_image_sizes(config: Config, shapes: Mapping[str, BackboneShapes]) -> N
     """
     problems = _Problems()
     for key, arch in arch_keys(config).items():
-        if shapes[key].input_size is None:
+        if key not in shapes or shapes[key].input_size is None:
             continue
         network, seen = "" if key == "Arch" else f" ({key})", set[tuple[int, int]]()
         for place, dataset in _lists(config, evaluated=arch is config.Arch):

@@ -91,6 +91,7 @@ def test_a_network_that_has_no_graph_is_trained(workspace: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layers.ShopNet, "__init__", with_pool)
+        patch.setattr("shitu_cli.model.shapes._drawn", {})
         shitu("train", cwd=workspace)
     assert (workspace / "output" / "latest.pdparams").is_file()
 

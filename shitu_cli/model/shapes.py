@@ -49,11 +49,22 @@ class BackboneShapes:
         return self.last if stop_layer is None else self.after.get(ALIASES.get(stop_layer, stop_layer))
 
 
+# What was drawn: that takes up to a second, and a program may train the same network many times.
+_drawn: dict[tuple[str, tuple[int, int]], BackboneShapes | None] = {}
+
+
 def backbone_shapes(part: backbones.Backbone, size: tuple[int, int]) -> BackboneShapes | None:
     """Return the shapes of a backbone for images of `size` (height, width), or of its own if it is made for one.
 
     None if it has no graph: a network of another package may decide by the values that it computes.
     """
+    key = repr(part), size
+    if key not in _drawn:
+        _drawn[key] = _draw(part, size)
+    return _drawn[key]
+
+
+def _draw(part: backbones.Backbone, size: tuple[int, int]) -> BackboneShapes | None:
     try:
         with drawing():
             backbone = part.build()

@@ -66,6 +66,7 @@ def test_extract_never_writes_over_a_list(trained_workspace: Path) -> None:
     assert not (trained_workspace / "g.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_refused_resume_leaves_the_finished_model_usable(trained_workspace: Path) -> None:
     fails("train", "--resume", "-o", "Arch.Backbone.name=PPLCNet_x0_35", cwd=trained_workspace, code=2, says=("Arch",))
     shitu("evaluate", cwd=trained_workspace)

@@ -170,6 +170,7 @@ def test_two_writers_at_once(space: Path, tmp_path: Path) -> None:
         fails("index", "build", "--index", str(tmp_path / "i"), cwd=space, code=5, says=says)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kills as Unix does")
 def test_a_kill_in_the_middle_costs_nothing(space: Path, tmp_path: Path) -> None:
     index = ("--index", str(tmp_path / "i"))

@@ -82,7 +82,7 @@ def test_a_damaged_file_of_the_cache_is_to_be_removed(run: Callable[..., Result[
         ("index", "build", "photos", "--pretrained", NAME),
         ("evaluate", "--pretrained", NAME),
         ("evaluate", "-o", f"Arch.Backbone.name={NAME}", "-o", f"Global.pretrained_model={NAME}"),
-        ("train", "-o", f"Arch.Backbone.name={NAME}", "--teacher", NAME),
+        pytest.param(("train", "-o", f"Arch.Backbone.name={NAME}", "--teacher", NAME), marks=pytest.mark.slow),
     ],
     ids=["extract", "index", "evaluate", "override", "teacher"],
 )

@@ -188,6 +188,7 @@ def test_export_never_replaces_the_files_of_others(trained: Path, tmp_path: Path
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_weights_in_another_kind_of_file_are_exported(trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "weights.npz"
     np.savez(file, **read_paddle(trained / "output/best_model.pdparams"))

@@ -22,7 +22,10 @@ from shitu_cli.model.tracing import write_paddle_model  # noqa: E402
 from shitu_cli.model.weights import load_weights  # noqa: E402
 from shitu_cli.training.save_files import write_arrays  # noqa: E402
 
-NETWORKS = ["PPLCNet_x0_25-FC-ArcMargin", "PPLCNetV2_base_ShiTu-BNNeck-FC"]
+NETWORKS = [
+    "PPLCNet_x0_25-FC-ArcMargin",
+    pytest.param("PPLCNetV2_base_ShiTu-BNNeck-FC", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module")

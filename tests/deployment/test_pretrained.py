@@ -120,6 +120,7 @@ def test_a_network_for_which_nothing_is_published(tmp_path: Path) -> None:
     assert any("resized to 112 px" in line and "mean [0.485" in line for line in lines.lines)
 
 
+@pytest.mark.slow
 def test_the_published_models_with_a_neck_of_their_own(tmp_path: Path) -> None:
     entry = CATALOGUE["pp-shitu-v2-clip-base"]
     arch = pretrained._arch(entry)

@@ -259,6 +259,7 @@ def test_a_full_disk_is_an_error_and_the_former_file_stays(exported: Path, liste
     assert np.load(out).shape[0] == 1500
 
 
+@pytest.mark.slow
 def test_strict_and_devices_that_are_not_there(exported: Path, pictures: list[Path], tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"bad")
     argv = ["extract", str(pictures[0]), "bad.jpg", "--model", str(exported), "--out", "f.npy"]

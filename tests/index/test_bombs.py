@@ -127,7 +127,12 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+LONGEST = "a map of too many values"  # a million values, each of which is parsed
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == LONGEST else name for name in BOMBS]
+)
 def test_small_files_of_much_are_refused(name: str, tmp_path: Path) -> None:
     make, says = BOMBS[name]
     file = make(tmp_path)

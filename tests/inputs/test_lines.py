@@ -35,6 +35,7 @@ def test_any_text_has_the_lines_of_the_whole(data: list[bytes], tmp_path_factory
         assert count_lines(file) == sum(1 for _ in whole)
 
 
+@pytest.mark.slow
 def test_a_long_file_of_short_lines_takes_no_memory(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes(b"photos/1.jpg\t17\n" * 2_000_000)

@@ -70,6 +70,7 @@ def test_the_same_run_on_two_processes_repeats_to_the_bit(workspace: Path) -> No
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_the_run_within_seconds(workspace: Path) -> None:
     args = ["train", *PLAIN, "--epochs", "500", "--batch-size", "4", "--devices", "cpu:2"]
     run = shitu_started(*args, cwd=workspace)
@@ -118,6 +119,7 @@ def test_a_kill_at_any_moment_ends_all_and_leaves_a_whole_checkpoint(workspace: 
     assert has_checkpoint(workspace / "output/latest")
 
 
+@pytest.mark.slow
 def test_the_error_of_the_process_that_failed_is_shown(workspace: Path) -> None:
     """A broken picture that only the second process reads: its line, its exit code."""
     lines = (workspace / "lists/train_list.txt").read_text().splitlines()

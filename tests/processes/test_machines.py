@@ -66,7 +66,8 @@ def test_two_machines_train_what_one_with_as_many_processes_trains(workspace: Pa
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("victim", [pytest.param("process", marks=pytest.mark.slow), "command"])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["process", "command"])
 def test_a_machine_that_fails_ends_the_others_within_seconds(workspace: Path, victim: str) -> None:
     port = free_port()
     other, first = (start(workspace, machine, port, "--epochs", "500") for machine in (1, 0))
@@ -102,6 +103,7 @@ def test_machines_that_were_started_differently_are_told(workspace: Path) -> Non
         assert code == 2 and "machine 1 runs with --nnodes 2, machine 0 with --nnodes 3" in text
 
 
+@pytest.mark.slow
 def test_machines_with_other_options_are_told(workspace: Path) -> None:
     port = free_port()
     runs = [start(workspace, machine, port, "--epochs", epochs) for machine, epochs in ((1, "3"), (0, "2"))]

@@ -23,6 +23,7 @@ def limited(kilobytes: int, *args: str, cwd: Path) -> subprocess.CompletedProces
     return subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_checkpoint_before(trained_workspace: Path) -> None:
     before = (trained_workspace / "output/latest.pdparams").read_bytes()
     done = limited(200, "train", *SMALL, "--epochs", "2", "--batch-size", "8", "--resume", cwd=trained_workspace)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from shitu_cli.training.loop_state import LoopState
 from shitu_cli.training.saving import in_types_of
@@ -64,6 +65,7 @@ def test_average_memory_and_plateau_continue_to_the_same_bits(workspace: Path) -
         assert now[field] == state[field], field
 
 
+@pytest.mark.slow
 def test_processes_lower_the_rate_together(workspace: Path) -> None:
     shitu(*RUN, "--devices", "cpu:2", cwd=workspace)
     first, second = (rates(workspace / f"output/{name}") for name in ("train.log", "train.rank1.log"))

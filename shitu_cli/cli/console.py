@@ -259,7 +259,7 @@ def progress_line(
     )
     parts |= {name: f"{name} {value}" for name, value in fields.items()}
     if rate is not None:
-        parts["rate"] = f"{rate:,.0f}/s"
+        parts["rate"] = f"{rate:,.0f}/s" if rate >= 1 else f"{rate * 60:,.1f}/min"
     removable = [*_DROPPED_FIRST, *(name for name in reversed(list(fields)) if name not in _DROPPED_FIRST)]
     for name in removable:
         if len(what) + sum(2 + len(text) for text in parts.values()) <= width:

@@ -50,8 +50,8 @@ def show_figures(console: Console, result: EvalResult, values: dict[str, Any], s
     elif not is_worth_deploying(values):
         console.warn(
             [
-                "fewer than half of the photos find the right product first: train longer (train --epochs), or start "
-                "from published weights: ",
+                "fewer than half of the photos find an image of their class first: train longer (train --epochs), or "
+                "start from published weights: ",
                 Command("weights list"),
             ]
         )

@@ -37,6 +37,7 @@ from shitu_cli.index.store import (
     check_present,
     check_size,
     check_vectors,
+    leaves_nothing,
     query_vectors,
     rank_matches,
 )
@@ -110,7 +111,7 @@ class MilvusStore:
         def take_out(collection: VectorCollection) -> None:
             check_present(old_ids, [item.id for item in collection.find((), (), old_ids)])
             if collection.count() <= len(old_ids):
-                raise UsageError("that would leave the index empty", hint=["build another in its place: ", BUILD])
+                raise leaves_nothing()
             collection.delete(old_ids)
 
         self._ask(take_out, repeat=False)

@@ -221,6 +221,11 @@ def check_present(ids: Collection[int], there: Collection[int]) -> None:
         raise UsageError(f"not in the index: id {', '.join(map(str, absent[:IDS_SHOWN]))}{more}")
 
 
+def leaves_nothing() -> UsageError:
+    """Return the error for taking all vectors out of an index."""
+    return UsageError("that would leave the index empty", hint=["build another in its place: ", Command("index build")])
+
+
 def query_vectors(features: np.ndarray, manifest: IndexManifest, top: int, threshold: float | None) -> np.ndarray:
     """Return what is searched for as unit vectors [N, D].
 

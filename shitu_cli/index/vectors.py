@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from shitu_cli.config.arguments import whole_ids
-from shitu_cli.errors import Command, UsageError
 from shitu_cli.index.faiss_kinds import check_signs, lists_for, new_index, without_vectors
 from shitu_cli.index.flat import MOST_VALUES, FlatVectors
 from shitu_cli.index.measured import noted
@@ -24,6 +23,7 @@ from shitu_cli.index.store import (
     check_present,
     check_size,
     check_vectors,
+    leaves_nothing,
     new_ids,
     query_vectors,
     rank_matches,
@@ -120,9 +120,7 @@ class VectorIndex:
         old_ids = [n for n in self.labels if n in ids]
         other_ids = np.asarray([n for n in self.labels if n not in ids], np.int64)
         if not len(other_ids):
-            raise UsageError(
-                "that would leave the index empty", hint=["build another in its place: ", Command("index build")]
-            )
+            raise leaves_nothing()
         if self._cannot_forget(old_ids):
             self._rebuild(self.vectors(other_ids), other_ids, reporter or SilentReporter())
         else:

@@ -49,9 +49,9 @@ def model_of(values: dict[str, Any]) -> str:
 
 
 def right_first(values: dict[str, Any]) -> str:
-    """Return the main figure in words: 35 of 36 photos found the right product first."""
+    """Return the main figure in words: 35 of 36 photos found an image of their class first."""
     answerable = values["queries"] - values["unanswerable"]
-    return f"{values['right_first']:,} of {counted(answerable, 'photo')} found the right product first"
+    return f"{values['right_first']:,} of {counted(answerable, 'photo')} found an image of their class first"
 
 
 def is_worth_deploying(values: dict[str, Any]) -> bool:

@@ -190,9 +190,13 @@ def _header(training: Training, device: str) -> list[str]:
     parts = [arch.backbone.name, *(part.name for part in (arch.neck, arch.head) if part is not None)]
     losses = " + ".join(item.name for item in config.Loss)
     batch = f"{training.batch_size}" + (f" x {ranks.world} processes" if ranks.world > 1 else "")
+    steps = f"{training.steps_per_epoch:,} per epoch"
+    left_out = len(training.dataset) - training.steps_per_epoch * training.batch_size * ranks.world
+    if left_out > 0:
+        steps += f" (without {counted(left_out, 'image')}, others each time: a batch must be full)"
     return [
         f"{counted(len(training.dataset), 'image')} of {counted(training.dataset.class_num, 'class', 'classes')} "
-        f"in batches of {batch}: {training.steps_per_epoch:,} per epoch, {counted(config.Global.epochs, 'epoch')}",
+        f"in batches of {batch}: {steps}, {counted(config.Global.epochs, 'epoch')}",
         f"{' → '.join(parts)}, {losses}, {values / 1e6:.2f} M parameters, on {device}",
         *([] if training.unlabelled is None else [training.unlabelled.described(training.batch_size)]),
         *([] if config.Distillation is None else [_company(config.Distillation)]),

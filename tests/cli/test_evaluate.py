@@ -161,8 +161,8 @@ def test_pages_are_self_contained_and_safe(trained: Path, page: str, opened: str
 
 def test_the_page_compares_the_runs_of_the_workspace(trained: Path) -> None:
     done = shitu("evaluate", cwd=trained)
-    assert re.search(r"^\d+ of \d+ photos found the right product first", done.stdout, re.M)  # before any other figure
-    assert done.stdout.index("photos found the right product first") < done.stdout.index("recall@1")
+    assert re.search(r"^\d+ of \d+ photos found an image of their class first", done.stdout, re.M)
+    assert done.stdout.index("image of their class first") < done.stdout.index("recall@1")  # before any other figure
     assert "photos of 8 classes that the network was not trained on, but there are none" in done.stdout
     earlier, newest = read_histories(trained / "output")
     assert (earlier.name, len(earlier.losses), len(earlier.scores)) == ("earlier/001", 1, 1)

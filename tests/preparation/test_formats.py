@@ -339,6 +339,20 @@ def test_oml_table_with_boxes_and_flags(tmp_path: Path) -> None:
     assert made.query.paths() == ["c.jpg"] and made.gallery.paths() == ["c.jpg", "d.jpg"]
 
 
+def test_a_table_that_marks_queries_and_gallery_without_a_column_of_splits(tmp_path: Path) -> None:
+    for name in "abcde":
+        draw(tmp_path / f"{name}.jpg")
+    body = "a.jpg,nut,0,0\nb.jpg,screw,0,\nc.jpg,bolt,yes,1\nd.jpg,bolt,no,1\n"
+    write(tmp_path / "df.csv", "image,label,Is Query,isGallery\n" + body)
+    read(tmp_path, "table")
+    made = prepared(tmp_path)
+    assert made.query is not None and made.gallery is not None
+    assert made.train.paths() == ["a.jpg", "b.jpg"]
+    assert made.query.paths() == ["c.jpg"] and made.gallery.paths() == ["c.jpg", "d.jpg"]
+    write(tmp_path / "df.csv", "image,label,Is Query,isGallery\n" + body + "e.jpg,bolt,maybe,1\n")
+    assert "df.csv:6 Is Query is 'maybe', expected yes or no" in prepared(tmp_path).problems.lines("error")[0]
+
+
 def test_a_table_with_columns_named_by_the_user(tmp_path: Path) -> None:
     for name in ("a", "b"):
         draw(tmp_path / f"{name}.jpg")

@@ -86,7 +86,7 @@ def test_in_words() -> None:
     ]
     assert "not in the index, fewer than 1 gets an answer" in effects_of(promise(0.001, 0.6, 0.8))[0]
     values = {"queries": 40, "unanswerable": 4, "right_first": 35}
-    assert right_first(values) == "35 of 36 photos found the right product first"
+    assert right_first(values) == "35 of 36 photos found an image of their class first"
 
 
 def test_only_ways_to_a_threshold_that_work_are_proposed() -> None:

@@ -27,7 +27,7 @@ from shitu_cli.preparation.formats.column_names import (
 from shitu_cli.preparation.formats.image_cells import refuse_matches, refuse_several
 from shitu_cli.preparation.formats.sample import Sample
 from shitu_cli.preparation.formats.source import plain_path
-from shitu_cli.preparation.formats.splits import SPLIT_NAMES, WORDS, splits_of_values
+from shitu_cli.preparation.formats.splits import MARKS, SPLIT_NAMES, WORDS, splits_of_values
 from shitu_cli.reporting import short_list
 
 ROLES = ("image", "label", "split", "id", "camera", "box")
@@ -48,6 +48,7 @@ class Columns:
     display: int | None = None
     split: int | None = None
     splits: Mapping[str, str] = field(default_factory=lambda: WORDS)  # by value of that column
+    marks: Mapping[str, int] = field(default_factory=dict)  # query and gallery → the column that is true for its rows
     id: int | None = None
     box: list[int] = field(default_factory=list)
     convention: Convention | None = None
@@ -67,6 +68,7 @@ class Columns:
             parts.append(f"box = {', '.join(self.names[n] for n in self.box)} ({meaning})")
         if self.split is not None:
             parts.append(f"split = {self.names[self.split]}")
+        parts += [f"{split} = {self.names[n]}" for split, n in self.marks.items()]
         if self.id is not None:
             parts.append(f"camera or sequence = {self.names[self.id]}")
         return ", ".join([*parts, *self.remarks])
@@ -119,6 +121,8 @@ class Decision:
         self._take(*columns.box)
         self._decide_split(columns)
         self._take(columns.split)
+        columns.marks = {MARKS[self.plain[n]]: n for n in self.free if self.plain[n] in MARKS}
+        self._take(*columns.marks.values())
         columns.label = self.chosen.get("label")
         if columns.label is None:
             self._decide_label(columns)

@@ -34,8 +34,10 @@ _BARE_FLAGS = {
     },
     **{f"{word}set": split for word, split in _FLAGGED.items()},
 }
+# Columns that are true for the queries and for the gallery images; a row may be both.
+MARKS = {"isquery": "query", "isgallery": "gallery"}
 SAMPLE = 500  # images
-_YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 # Words that say nothing else beside a split: training_set, train_images, seg_train, 01-train, train2017.
 _NEUTRAL_TEXT = (
     "set sets data dataset datasets image images img imgs picture pictures photo photos pic pics split splits "
@@ -77,9 +79,9 @@ def splits_of_values(name: str, values: Iterable[str], *, beside_label: bool = F
     if is_named or (several and known.keys() == different):
         return WORDS | known
     flags = FLAGS | _BARE_FLAGS if beside_label else FLAGS
-    if name in flags and different and different <= {*_YES, *_NO}:
+    if name in flags and different and different <= {*YES, *NO}:
         other = "val" if flags[name] == "train" else "train"
-        return {**dict.fromkeys(_YES, flags[name]), **dict.fromkeys(_NO, other)}
+        return {**dict.fromkeys(YES, flags[name]), **dict.fromkeys(NO, other)}
     return {}
 
 

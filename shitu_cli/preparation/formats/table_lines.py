@@ -13,11 +13,11 @@ from shitu_cli.preparation.formats.base import whole_label
 from shitu_cli.preparation.formats.boxcells import CellBox, cell_box
 from shitu_cli.preparation.formats.columns import Columns
 from shitu_cli.preparation.formats.sheets import Labels
+from shitu_cli.preparation.formats.splits import NO, YES
 from shitu_cli.preparation.formats.values import label_text
 from shitu_cli.preparation.problems import Problems
 from shitu_cli.reporting import counted
 
-TRUE = {"true", "1", "1.0", "yes"}
 LONGEST_LIST = 2000  # characters of a cell that is read as a list of names
 
 
@@ -55,12 +55,10 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
     columns, sheet = content.columns, content.sheet
     # Without a column the file's name decides: train.csv beside test.csv.
     role = "" if columns.split is not None else labels.role
-    header = [name.strip().lower() for name in columns.names]
-    flags = {name: header.index(f"is_{name}") for name in ("query", "gallery") if f"is_{name}" in header}
     last = max(n for n in (columns.image, columns.label or 0))
     if sheet.header is not None and sheet.start >= 0 and sheet.path.suffix.lower() not in (".csv", ".tsv"):
         problems.add("heading", sheet.where(sheet.start + 1), repr(sheet.delimiter.join(sheet.header)))
-    if _only_labels(columns) and not flags:
+    if _only_labels(columns):
         _read_plain(content, problems)
         return content
     for line, cells in sheet.rows(problems):
@@ -81,10 +79,11 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
             continue
         try:
             box = cell_box([cells[n] for n in columns.box if n < len(cells)])
+            parts = _parts(columns, columns.splits.get(split) or role, cells)
         except ValueError as error:
             problems.add("malformed", sheet.where(line), str(error))
             continue
-        for part in _parts(columns.splits.get(split) or role, cells, flags):
+        for part in parts:
             number = len(content.images)
             content.images.append(image)
             content.labels.append(label)
@@ -102,7 +101,7 @@ def read_lines(labels: Labels, problems: Problems) -> Lines:
 
 def _only_labels(columns: Columns) -> bool:
     more = (columns.split, columns.id, columns.display)
-    return not columns.box and not columns.one_hot and all(column is None for column in more)
+    return not (columns.box or columns.one_hot or columns.marks) and all(column is None for column in more)
 
 
 def _read_plain(content: Lines, problems: Problems) -> None:
@@ -151,7 +150,7 @@ def class_name(cell: str) -> str:
 
 def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Problems) -> str | None:
     """Return the class whose column is 1; report none or several, and return None."""
-    labels = [columns.names[n] for n in columns.one_hot if cells[n].lower() in TRUE]
+    labels = [columns.names[n] for n in columns.one_hot if cells[n].lower() in YES]
     if len(labels) == 1:
         return labels[0]
     kind, detail = ("several-labels", f": {', '.join(labels)}") if labels else ("no-objects", "")
@@ -159,8 +158,18 @@ def _one_hot(cells: Sequence[str], columns: Columns, place: str, problems: Probl
     return None
 
 
-def _parts(split: str, cells: Sequence[str], flags: dict[str, int]) -> list[str]:
-    """Return the splits of a row: OML marks those for validation as query, gallery or both."""
-    if split != "val" or not flags:
+def _parts(columns: Columns, split: str, cells: Sequence[str]) -> list[str]:
+    """Return the splits of a row: those whose columns are true for it; of tables with such columns, others are trained.
+
+    Raises ValueError for a cell that says neither yes nor no.
+    """
+    if not columns.marks or split in ("train", "query", "gallery"):
         return [split]
-    return [name for name, at in flags.items() if cells[at].strip().lower() in TRUE] or ["val"]
+    marked = []
+    for name, at in columns.marks.items():
+        cell = cells[at].strip().lower() if at < len(cells) else ""
+        if cell not in (*YES, *NO, "", "nan", "none", "null"):
+            raise ValueError(f"{columns.names[at]} is {cells[at]!r}, expected yes or no")
+        if cell in YES:
+            marked.append(name)
+    return marked or [split or "train"]

@@ -28,12 +28,6 @@ THEIRS = {
 # What differs, as (theirs, ours); no template starts from weights that may not be there.
 START = {"Arch.backbone.pretrained": (True, False)}
 SSLD = {"Arch.backbone.use_ssld": (True, False)}
-PAIRS = {
-    "sampler.name": ("PKSampler", "DistributedRandomIdentitySampler"),
-    "sampler.by_id": (False, None),
-    "sampler.sample_method": ("sample_avg_prob", None),
-}
-SLOWER = {"Optimizer.lr.learning_rate": (0.04, 0.01), "sampler.drop_last": (True, False)}
 DIFFERENCES: dict[str, dict[str, tuple[Any, Any]]] = {
     "general_v1": {
         **START,
@@ -52,17 +46,9 @@ DIFFERENCES: dict[str, dict[str, tuple[Any, Any]]] = {
         "sampler.id_list": ([50030, 80700, 92019, 96015], None),
         "sampler.ratio": ([4, 4], None),
     },
-    "logo": {**START, **PAIRS, **SLOWER},
-    "product": PAIRS,
-    "vehicle_reid": {
-        **START,
-        **PAIRS,
-        **SLOWER,
-        "Optimizer.lr.name": ("Cosine", "MultiStepDecay"),
-        "Optimizer.lr.eta_min": (0.0, None),
-        "Optimizer.lr.gamma": (None, 0.5),
-        "Optimizer.lr.milestones": (None, [30, 60, 70, 80, 90, 100, 120, 140]),
-    },
+    "logo": START,
+    "product": {},
+    "vehicle_reid": START,
     "person_reid": {"Arch.backbone.pretrained": (TORCHVISION, False)},
 }
 

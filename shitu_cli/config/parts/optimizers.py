@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from shitu_cli.config.kinds import NO_KEY, BelowOne, Keys, Positive, Rate, Share
+from shitu_cli.config.kinds import NO_KEY, BelowOne, Keys, Positive, Share
 from shitu_cli.config.parts.base import Part
 from shitu_cli.config.parts.schedules import Schedule
 
@@ -34,8 +34,8 @@ class Optimizer(Part):
     lr: Annotated[Schedule, "the learning rate over training"]
     regularizer: Annotated[Regularizer | None, "weight decay as a term of the loss"] = None
     weight_decay: Annotated[Share | None, "factor of weight decay; AdamW's does not go through the gradients"] = None
-    clip_norm: Annotated[Rate | None, "largest length of the gradient of each parameter"] = None
-    clip_global_norm: Annotated[Rate | None, "largest length of all gradients together"] = None
+    clip_norm: Annotated[Positive | None, "largest length of the gradient of each parameter"] = None
+    clip_global_norm: Annotated[Positive | None, "largest length of all gradients together"] = None
     no_weight_decay_name: Annotated[
         tuple[str, ...] | str, "parameters with such a text in their names do not decay"
     ] = ()

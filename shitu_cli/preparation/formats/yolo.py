@@ -68,6 +68,8 @@ def _read_image(file: AnnotationFile, config: _Config) -> None:
             image.box(config.names.get(label, label), values[:4], CXCYWH_SHARE, "", number)
         else:
             otherwise = f"{len(values)} numbers after the class: a box has 4, a polygon x y of 3 points or more"
+            if len(values) == 5:  # what a detector found is no label until somebody has looked at it
+                otherwise += "; if the fifth is a detector's confidence, check the boxes and take that number away"
             image.box(config.names.get(label, label), around_flat(values, 3), XYXY_SHARE, otherwise, number)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from shitu_cli.config.schema import Config, DatasetConfig, SplitConfig
+from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.lists import class_names
 from shitu_cli.errors import Command, ConfigError, DataError
 from shitu_cli.evaluation.identities import identities_of
@@ -116,6 +117,20 @@ def same_images(query: DatasetConfig, gallery: DatasetConfig) -> bool:
     return all(map(is_input, texts)) and same_content(*texts)
 
 
+def check_answers(query: RecDataset, gallery: RecDataset, *way_out: str | Command) -> None:
+    """Check that a query can find an image of its class, before features are computed.
+
+    Raises DataError otherwise, whose hint ends with `way_out`.
+    """
+    is_one_list = query.list_path == gallery.list_path
+    labels, counts = np.unique(gallery.labels, return_counts=True)
+    if not np.isin(query.labels, labels[(labels >= 0) & (counts > is_one_list)]).any():
+        raise DataError(
+            f"none of the {len(query):,} queries has an image of its label in the gallery",
+            hint=[f"do {query.list_path} and {gallery.list_path} use the same labels?", *way_out],
+        )
+
+
 def evaluate_lists(
     query: ListFeatures,
     gallery: ListFeatures,
@@ -152,8 +167,9 @@ def evaluate_lists(
     unanswerable = int((~ranking.answerable).sum())
     if unanswerable == len(queries):
         raise DataError(
-            f"none of the {len(queries):,} queries has an image of its label in the gallery",
-            hint=f"do {query.dataset.list_path} and {gallery.dataset.list_path} use the same labels?",
+            f"none of the {len(queries):,} queries can be answered: the gallery has no image of its label but "
+            "the query itself, or only those of its camera or sequence, which do not count",
+            hint=f"look at {query.dataset.list_path} and {gallery.dataset.list_path}",
         )
     return EvalResult(
         metrics=ranking.metrics(),

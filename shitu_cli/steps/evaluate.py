@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from shitu_cli.config.arguments import EXPANSION, FOLDS, require, require_flags, several
 from shitu_cli.config.places import Places
 from shitu_cli.config.schema import Config
+from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
-from shitu_cli.evaluation.evaluate import evaluate_model
+from shitu_cli.evaluation.evaluate import check_answers, evaluate_model, splits_of
 from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.evaluation.shards import JoinedLists, write_evaluation_shard
 from shitu_cli.evaluation.thresholds import Thresholds
@@ -128,6 +129,8 @@ def evaluate(
     places = Places.of(config)
     joined = JoinedLists(several(shards)).extract if shards else None
     engine, processes = _open(config, places, model_path, precision, output)
+    query, gallery = (RecDataset(split.dataset) for split in splits_of(config))
+    check_answers(query, gallery)
     kept = FeatureCache(places.workspace.cache_dir / "features") if cache else None
     result = evaluate_model(
         engine,

@@ -22,6 +22,7 @@ from shitu_cli.data.reader_classes import READERS
 from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.data.samplers import Feed, Sampler, build_sampler
 from shitu_cli.errors import Command, ConfigError, DataError, ErrorCollector, ShituError, UsageError
+from shitu_cli.evaluation.evaluate import check_answers
 from shitu_cli.reporting import counted, shortened
 from shitu_cli.training.start_checks import check_start
 
@@ -174,22 +175,8 @@ def _check_evaluation_lists(config: Config) -> list[str]:
     if not {"query", "gallery"} <= lists.keys() or config.classifies:
         return []
     query, gallery = RecDataset(datasets["query"]), RecDataset(datasets["gallery"])
-    _check_answers(query, gallery)
+    check_answers(query, gallery, " or train without evaluation: ", Command("train", "--eval-during-train", "false"))
     return remarks_on_repeats([query] if query.list_path == gallery.list_path else [query, gallery])
-
-
-def _check_answers(query: RecDataset, gallery: RecDataset) -> None:
-    """Check that a query can find an image of its class: an evaluation would say so only when an epoch is over."""
-    is_one_list = query.list_path == gallery.list_path
-    labels, counts = np.unique(gallery.labels, return_counts=True)
-    if not np.isin(query.labels, labels[(labels >= 0) & (counts > is_one_list)]).any():
-        raise DataError(
-            f"none of the {len(query):,} queries has an image of its label in the gallery",
-            hint=[
-                f"do {query.list_path} and {gallery.list_path} use the same labels? or train without evaluation: ",
-                Command("train", "--eval-during-train", "false"),
-            ],
-        )
 
 
 def check_labels(

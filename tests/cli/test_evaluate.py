@@ -275,7 +275,8 @@ def test_queries_of_other_labels_are_an_error_not_a_figure(trained: Path, tmp_pa
         done = shitu("evaluate", cwd=trained, check=False)
     finally:
         (lists / "query_list.txt").write_bytes(kept)
-    assert done.returncode == 3 and "none of the" in done.stderr
+    assert done.returncode == 3 and "queries has an image of its label in the gallery" in done.stderr
+    assert "checkpoint, run by" in done.stdout and "features of" not in done.stdout + done.stderr  # none is computed
 
 
 def test_images_that_lists_name_again_are_told_with_their_lines(trained_workspace: Path) -> None:

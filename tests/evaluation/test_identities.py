@@ -11,9 +11,12 @@ import pytest
 
 from shitu_cli.config.load import load_config
 from shitu_cli.data.dataset import RecDataset
+from shitu_cli.errors import DataError
 from shitu_cli.evaluation import identities
+from shitu_cli.evaluation.evaluate import evaluate_lists
 from shitu_cli.evaluation.identities import identities_of
 from shitu_cli.features.list_features import ListFeatures
+from shitu_cli.reporting import SilentReporter
 
 ONE_PHOTO = np.ones((1, 4), np.float32)
 
@@ -69,3 +72,10 @@ def test_another_spelling_needs_no_equal_features(workspace: Path) -> None:
     names = ["./class_000/000.jpg!", "class_001/../class_000/000.jpg!", f"{workspace}/link/class_000/000.jpg!"]
     query, gallery = identities_of(*parts_of(workspace, ["class_000/000.jpg"], [*names, "class_000/001.jpg!"]))
     assert gallery[:-1].tolist() == [query[0]] * 3 and gallery[-1] != query[0]
+
+
+def test_queries_that_only_find_themselves_have_no_answer(workspace: Path) -> None:
+    parts = parts_of(workspace, ["class_000/000.jpg"], ["./class_000/000.jpg"])
+    with pytest.raises(DataError, match="none of the 1 queries can be answered") as problem:
+        evaluate_lists(parts[0], parts[1], load_config(workspace / "shitu.yaml"), SilentReporter())
+    assert "0.txt and" in str(problem.value.hint) and "1.txt" in str(problem.value.hint)

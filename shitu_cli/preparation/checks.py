@@ -24,6 +24,7 @@ from shitu_cli.stores import address_of, split_location
 _SUSPECT = ("\t", "\n", "\r", "\0", "..", "\1/")  # \1 is put before each path, so \1/ is an absolute one
 CHUNK = 1 << 12
 _BLANKS = re.compile(r"(?<=\w)[-_\s]+(?=\w)")  # -1 is not 1
+_NUMBERED = re.compile(r"^\d+[ .)]+(?=[^\W\d])")
 _ZEROS = re.compile(r"(?<![^/])0+(?=\d+(?![^/]))")  # before a number that is a whole label, or a whole folder of it
 
 
@@ -127,6 +128,9 @@ def _note_similar_labels(rows: Rows, problems: Problems) -> None:
         plain = _ZEROS.sub("", unicodedata.normalize("NFKC", text).casefold())
         other = spellings.setdefault(" ".join(_BLANKS.sub(" ", plain).split()) or label, label)
         if other != label:
+            problems.add("similar-labels", f"{other!r} and {label!r}")
+    for plain, label in spellings.items():  # 01_cat beside cat; but not 3_series beside 5_series
+        if (other := spellings.get(_NUMBERED.sub("", plain), label)) != label:
             problems.add("similar-labels", f"{other!r} and {label!r}")
 
 

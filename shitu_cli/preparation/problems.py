@@ -124,7 +124,7 @@ PROBLEM_KINDS: dict[str, Kind] = {
     ),
     "similar-labels": Kind(
         "warning",
-        "names that differ only by case, spaces or - and _, zeros before numbers, hidden characters or encoded letters",
+        "names that differ only by case, blanks, - or _, a number in front, zeros, hidden signs or encoded letters",
         "if they are one class, rename one of them",
     ),
     "same-folder-name": Kind(

@@ -44,6 +44,15 @@ def test_folders_that_differ_by_leading_zeros_are_said(tmp_path: Path) -> None:
     assert read(tmp_path).problems.cases["similar-labels"].count == 2
 
 
+def test_folders_that_differ_by_a_number_in_front_are_said(tmp_path: Path) -> None:
+    many(tmp_path, "train/{name}/{i}.jpg", names=("01_cat", "2. dog", "3_series", "5_series"))
+    many(tmp_path, "val/{name}/v{i}.jpg", 2, names=("cat", "Dog", "7_series"))
+    assert read(tmp_path).problems.cases["similar-labels"].examples == [
+        ("'cat' and '01_cat'", ""),
+        ("'Dog' and '2. dog'", ""),
+    ]
+
+
 def test_folders_of_one_name_in_some_of_several_are_said(tmp_path: Path) -> None:
     many(tmp_path, "phone/{name}/{i}.jpg", names=("Ann", "Bob"))
     many(tmp_path, "camera/{name}/{i}.jpg", names=("Ann", "Cem"))

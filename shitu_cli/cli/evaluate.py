@@ -14,7 +14,7 @@ from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import option
 from shitu_cli.cli.session import Session
 from shitu_cli.config.arguments import EXPANSION, FOLDS, PORTION
-from shitu_cli.errors import Command, ConfigError, ShituError, UsageError
+from shitu_cli.errors import Command, ConfigError, EnvironmentProblem, ShituError, UsageError
 from shitu_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def evaluate(
     reports/evaluate-with-options.json and .html instead. The page shows all metrics, all classes, and the images.
     """
     from shitu_cli.processes import launch, this_process
+    from shitu_cli.processes.failures import Advice
     from shitu_cli.steps.evaluate import evaluate as run
     from shitu_cli.steps.settings import with_lists, workspace_config
 
@@ -141,7 +142,9 @@ def evaluate(
     if share is not None:
         _evaluate_share(session, settings, share, model=model, precision=precision, flip=flip)
         return
-    if launch.launch(devices, output=space.cache_dir / "processes", device=settings.Global.device):
+    advice = Advice(EnvironmentProblem, ["run it again: ", Command("evaluate")])
+    logs = space.cache_dir / "processes"
+    if launch.launch(devices, output=logs, advice=advice, device=settings.Global.device):
         return
     if cross_fit is not None and this_process.world() > 1:
         raise UsageError("--cross-fit can only train in one process", hint="start the command without a launcher")

@@ -13,7 +13,7 @@ from shitu_cli.cli import opening, options
 from shitu_cli.cli.console import Console
 from shitu_cli.cli.options import argument, option
 from shitu_cli.cli.session import Session
-from shitu_cli.errors import Command, DataError, EnvironmentProblem, TrainingError, UsageError
+from shitu_cli.errors import Command, DataError, EnvironmentProblem, UsageError
 from shitu_cli.reporting import counted
 
 if TYPE_CHECKING:
@@ -143,16 +143,11 @@ def _summary(extraction: Extraction) -> str:
 def _launch(devices: str | None) -> bool:
     """Run this command in several processes, each for its share of the images; return False if this is the only one."""
     from shitu_cli.processes import launch
+    from shitu_cli.processes.failures import Advice
 
-    try:
-        with tempfile.TemporaryDirectory(prefix="shitu-") as logs:
-            return launch.launch(devices, output=Path(logs))
-    except TrainingError as error:
-        raise EnvironmentProblem(
-            error.message,
-            details=error.details,
-            hint="finished features are kept: the same command continues from there",
-        ) from None
+    advice = Advice(EnvironmentProblem, "finished features are kept: the same command continues from there")
+    with tempfile.TemporaryDirectory(prefix="shitu-") as logs:
+        return launch.launch(devices, output=Path(logs), advice=advice)
 
 
 def _compute_share(session: Session, extraction: Extraction, out: Path) -> None:

@@ -115,6 +115,7 @@ def train(
     """Train the network on the prepared lists; writes output/latest, output/best_model and output/train.log."""
     from shitu_cli.config.places import Places, as_given
     from shitu_cli.processes import launch
+    from shitu_cli.processes.failures import TRAINING
     from shitu_cli.steps.train import require_network, require_teacher, train_frozen, training_config
     from shitu_cli.steps.train import train as run
     from shitu_cli.stores import absolute
@@ -152,7 +153,7 @@ def train(
     places = Places.of(settings)
     meeting = launch.Meeting(nnodes, node_rank, master, places.workspace.machines_secret, secret_file)
     show_line, wish = session.console.info, settings.Global.device
-    if launch.launch(devices, output=places.output, meeting=meeting, device=wish, show_line=show_line):
+    if launch.launch(devices, output=places.output, advice=TRAINING, meeting=meeting, device=wish, show_line=show_line):
         return
     if frozen:
         learned = train_frozen(

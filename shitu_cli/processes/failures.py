@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shitu_cli.boundary import place_to_write
-from shitu_cli.errors import Command, ShituError, TrainingError
+from shitu_cli.errors import Command, Message, ShituError, TrainingError
 
 INTERRUPT_CODE = 130
 
@@ -22,6 +23,20 @@ class ProcessGone(TrainingError):
         super().__init__(
             "another process of the run has ended", details=(str(error).strip().splitlines() or [repr(error)])[-1:]
         )
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a run that has failed is to its user: the kind of its error, and how to go on."""
+
+    error: type[ShituError]
+    hint: Message
+
+
+TRAINING = Advice(
+    TrainingError,
+    ("the last save is intact; continue from it: ", Command("train", "--resume"), " (with the same options)"),
+)
 
 
 def raise_elsewhere(machine: int, text: str, code: int) -> None:
@@ -38,7 +53,7 @@ def raise_elsewhere(machine: int, text: str, code: int) -> None:
     raise error
 
 
-def raise_failure(codes: Sequence[int | None], first: int, output: Path) -> None:
+def raise_failure(codes: Sequence[int | None], first: int, output: Path, advice: Advice) -> None:
     """Raise for the process that failed first, not for those that failed because of it; None: it had to be killed."""
     failures = [(rank, code) for rank, code in enumerate(codes, first) if code and code != INTERRUPT_CODE]
     if not failures:
@@ -49,15 +64,15 @@ def raise_failure(codes: Sequence[int | None], first: int, output: Path) -> None
     priority = {ProcessGone.exit_code: 2, -int(signal.SIGABRT): 1}
     rank, code = min(failures, key=lambda end: priority.get(end[1], 0))
     if code == ProcessGone.exit_code:
-        raise TrainingError("the processes of the run lost their connection", hint=Command("train", "--resume"))
+        raise advice.error("the processes of the run lost their connection", hint=advice.hint)
     if rank == 0 and code > 0:
         raise SystemExit(code)  # it has already shown its error
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     lines = [] if rank == 0 else log_file(output, rank).read_text(errors="replace").strip().splitlines()[-6:]
-    error: ShituError = TrainingError(
+    error = advice.error(
         f"process {rank} of the run ended with {how}; the others were stopped",
         details=lines,
-        hint=["the last save is intact; continue from it: ", Command("train", "--resume"), " (with the same options)"],
+        hint=advice.hint,
     )
     if code > 0:
         error.exit_code = code

@@ -21,7 +21,7 @@ from typing import NoReturn
 from shitu_cli.boundary import open_own
 from shitu_cli.errors import EnvironmentProblem, ShituError, UsageError
 from shitu_cli.processes import this_process
-from shitu_cli.processes.failures import INTERRUPT_CODE, ProcessGone, log_file, raise_elsewhere, raise_failure
+from shitu_cli.processes.failures import INTERRUPT_CODE, Advice, ProcessGone, log_file, raise_elsewhere, raise_failure
 from shitu_cli.processes.launchers import take_placement
 from shitu_cli.processes.machines import Machines, alone, interface_of, meet, patience, split_address
 from shitu_cli.processes.secret import VARIABLE, find_secret
@@ -91,6 +91,7 @@ def launch(
     devices: str | None,
     *,
     output: Path,
+    advice: Advice,
     meeting: Meeting | None = None,
     device: str = "auto",
     show_line: Callable[[str], None] = lambda text: None,
@@ -100,7 +101,8 @@ def launch(
     Where another launcher has started this process (processes/launchers.py), it takes its place there, on `device`.
 
     Rank 0 shows its output, the others write `output/rank<N>.out`. Raises the error of the process that failed
-    first, after ending the others; an interrupted run ends with exit code 130. `show_line` shows a line to the user.
+    first, as `advice` says, after ending the others; an interrupted run ends with exit code 130. `show_line` shows a
+    line to the user.
     """
     if this_process.is_child():
         this_process.exit_with_parent()
@@ -121,11 +123,11 @@ def launch(
         os.environ.setdefault(DEVICE, names[0])
         return False
     if meeting is None or nnodes == 1:
-        _run(names, alone(len(names)), output, show_line)
+        _run(names, alone(len(names)), output, advice, show_line)
         return True
     machines, node_rank = meeting.join(len(names), show_line), meeting.node_rank
     try:
-        _run(names, machines, output, show_line)
+        _run(names, machines, output, advice, show_line)
         machines.send("done")
     except ShituError as error:
         machines.send("failed", machine=node_rank, text=error.message, code=error.exit_code)
@@ -158,7 +160,9 @@ def _environment(device: str, rank: int, machines: Machines, local_world: int) -
     return environment
 
 
-def _run(devices: Sequence[str], machines: Machines, output: Path, show_line: Callable[[str], None]) -> None:
+def _run(
+    devices: Sequence[str], machines: Machines, output: Path, advice: Advice, show_line: Callable[[str], None]
+) -> None:
     """Start all processes of this machine, forward signals, and wait until all have ended or one has failed."""
     command = [sys.executable, "-m", "shitu_cli", *sys.argv[1:]]
     running: list[subprocess.Popen[bytes]] = []
@@ -193,7 +197,7 @@ def _run(devices: Sequence[str], machines: Machines, output: Path, show_line: Ca
         raise_elsewhere(*failure)
     if stop:
         _leave_stopped(codes[0], show_line)
-    raise_failure(codes, machines.first, output)
+    raise_failure(codes, machines.first, output, advice)
 
 
 def _wait(
@@ -220,8 +224,13 @@ def _wait(
 
 
 def _cause_elsewhere(running: Sequence[subprocess.Popen[bytes]], machines: Machines) -> tuple[int, str, int] | None:
-    """Wait a little after a failure for its cause: from other processes here, or reported by another machine."""
+    """Wait a little after a failure for its cause: from other processes here, or reported by another machine.
+
+    The first process above all: where all stop at the same error, it is the one that has shown it.
+    """
     time.sleep(0.5)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        running[0].wait(GRACE_SECONDS)
     codes = [process.poll() for process in running]
     if not machines.links or any(code not in (None, 0, ProcessGone.exit_code, INTERRUPT_CODE) for code in codes):
         return None  # the cause is here

@@ -17,7 +17,7 @@ from shitu_cli import journal
 from shitu_cli.training import online
 from shitu_cli.training.history import read_histories
 from tests.browser import CHROMIUM, needs_browser
-from tests.command import SMALL, shitu
+from tests.command import SMALL, shitu, shitu_process
 from tests.hostile import is_harmless
 from tests.kills import Killed
 
@@ -277,6 +277,19 @@ def test_queries_of_other_labels_are_an_error_not_a_figure(trained: Path, tmp_pa
         (lists / "query_list.txt").write_bytes(kept)
     assert done.returncode == 3 and "queries has an image of its label in the gallery" in done.stderr
     assert "checkpoint, run by" in done.stdout and "features of" not in done.stdout + done.stderr  # none is computed
+
+
+@pytest.mark.slow
+def test_an_error_of_all_processes_is_shown_once(trained: Path) -> None:
+    queries = trained / "lists/query_list.txt"
+    kept = queries.read_bytes()
+    try:
+        queries.write_text("".join(f"{line.split(chr(9))[0]}\t99\n" for line in kept.decode().splitlines()))
+        done = shitu_process("evaluate", "--devices", "cpu:2", cwd=trained, check=False)
+    finally:
+        queries.write_bytes(kept)
+    assert done.returncode == 3 and done.stderr.count("error: ") == 1, done.stderr
+    assert "has an image of its label" in done.stderr and "--resume" not in done.stderr
 
 
 def test_images_that_lists_name_again_are_told_with_their_lines(trained_workspace: Path) -> None:

@@ -102,6 +102,17 @@ def test_a_table_of_names_may_begin_with_the_numbers(tmp_path: Path) -> None:
     assert labels(read(tmp_path), tmp_path) == right
 
 
+def test_a_table_that_names_the_classes_is_not_called_unused(tmp_path: Path) -> None:
+    """As GroceryStoreDataset has it: with an image of each class, so that it could be a list of images too."""
+    right = many(tmp_path, "{k}{i}.jpg")
+    write(tmp_path / "train.txt", "".join(f"{path}, {NAMES.index(name)}\n" for path, name in right.items()))
+    rows = ((name, n, next(path for path in right if right[path] == name)) for n, name in enumerate(NAMES))
+    table(tmp_path / "classes.csv", ("Class Name", "Class ID", "Image Path"), *rows)
+    made = read(tmp_path)
+    assert labels(made, tmp_path) == right
+    assert "classes.csv: names of 4 classes" in made.rows.readings and "classes.csv" not in made.rows.unused
+
+
 def test_decimals_of_hugging_face_are_numbers_of_its_names(tmp_path: Path) -> None:
     right = many(tmp_path, "data/{k}{i}.jpg")
     rows = ((Path(path).name, float(NAMES.index(name))) for path, name in right.items())

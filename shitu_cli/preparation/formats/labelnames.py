@@ -74,6 +74,7 @@ def _name_by_json(rows: Rows, folder: Path) -> None:
 
 
 def _name(rows: Rows, names: dict[str, str], path: Path) -> None:
+    rows.unused.pop(path.name, None)
     rows.display |= names
     rows.readings.append(f"{path.name}: names of {counted(len(names), 'class', 'classes')}")
 

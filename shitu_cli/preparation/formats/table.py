@@ -61,6 +61,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
     ]
     refuse_other_classes(source, parts, located)
     rows = _joined(source, sheets, parts, located, problems)
+    rows.unused |= sheets.unused
     name_classes(rows, source, chosen)
     rows = with_train_folders(source, rows)
     refuse_few(source, rows, "table" if with_header else "list")
@@ -73,7 +74,7 @@ def _read(source: Source, problems: Problems, *, with_header: bool) -> Rows:
         remarks = "".join(f"; {remark}" for remark in place.remarks)
         rows.readings.append(f"{lines.sheet.name}{role}: {lines.columns.describe()}{remarks}")
         rows.label_files.append(lines.sheet.name)
-    rows.unused |= sheets.unused | unnamed
+    rows.unused |= unnamed
     return rows
 
 

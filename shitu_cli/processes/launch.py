@@ -29,7 +29,7 @@ from shitu_cli.processes.this_process import DEVICE, PARENT
 from shitu_cli.runtime.setup import hold_back, let_through
 from shitu_cli.runtime.threads import THREADS, available_cores
 
-GRACE_SECONDS = 3.0  # for other machines to report what happened
+GRACE_SECONDS = 3.0  # for other machines, and for the first process, to report what happened
 MAX_PROCESSES = 256  # on one machine
 
 

@@ -15,7 +15,7 @@ from shitu_cli.config.schema import Config
 from shitu_cli.data.dataset import RecDataset
 from shitu_cli.data.repeats import remarks_on_repeats
 from shitu_cli.errors import Command, EnvironmentProblem, UsageError
-from shitu_cli.evaluation.evaluate import check_answers, evaluate_model, splits_of
+from shitu_cli.evaluation.evaluate import check_answers, distinct_splits, evaluate_model
 from shitu_cli.evaluation.result import EvalResult
 from shitu_cli.evaluation.shards import JoinedLists, write_evaluation_shard
 from shitu_cli.evaluation.thresholds import Thresholds
@@ -129,8 +129,8 @@ def evaluate(
     places = Places.of(config)
     joined = JoinedLists(several(shards)).extract if shards else None
     engine, processes = _open(config, places, model_path, precision, output)
-    query, gallery = (RecDataset(split.dataset) for split in splits_of(config))
-    check_answers(query, gallery)
+    lists = [RecDataset(split.dataset) for split in distinct_splits(config)]
+    check_answers(lists[0], lists[-1])
     kept = FeatureCache(places.workspace.cache_dir / "features") if cache else None
     result = evaluate_model(
         engine,
